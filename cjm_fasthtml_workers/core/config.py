@@ -37,7 +37,7 @@ def _check_word(name: str, value: Any, words: Sequence[str]) -> None:
     if not isinstance(value, str): raise TypeError(f"{name} must be one of {', '.join(words)}, got {value!r}")
     if value not in words: raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}")
 
-# %% ../../nbs/core/config.ipynb #13225cff
+# %% ../../nbs/core/config.ipynb #a74ed523
 def _policy(value: Any) -> RestartPolicy:
     if isinstance(value, RestartPolicy): return value
     _check_word('restart_policy', value, [p.value for p in RestartPolicy])
@@ -48,7 +48,7 @@ def _check_env(name: str, env: Any) -> None:
     for k, v in env.items():
         if not isinstance(k, str) or not isinstance(v, str):
             raise TypeError(f"{name} must map strings to strings, got {k!r}: {type(v).__name__}")
-        if not k or '=' in k or '\0' in k + v: raise ValueError(f"{name} has a name or value that no environment takes: {k!r}")
+        if not k or '=' in k or '\0' in k + v: raise ValueError(f"{name} has a pair that no environment takes: {k!r}")
 
 def _check_worker_env(env: Any, max_workers: int) -> None:
     if env is None: return
@@ -65,12 +65,12 @@ def _check_modules(name: str, value: Any) -> None:
         if not isinstance(m, str): raise TypeError(f"{name} must hold module names, got {m!r}")
         if not all(p.isidentifier() for p in m.split('.')): raise ValueError(f"{name} holds no module name: {m!r}")
 
-# %% ../../nbs/core/config.ipynb #73b357fa
+# %% ../../nbs/core/config.ipynb #32bc470b
 @dataclass
 class WorkerConfig:
     "Configuration for worker process behavior."
     request_queue_size: int = 0  # Jobs that may wait; one more raises `JobQueueFull`. 0 = unlimited
-    result_queue_size: int = 100  # Messages a worker may be ahead of the manager before it waits. 0 = what the pipe holds
+    result_queue_size: int = 100  # Messages a worker may be ahead of the manager. 0 = what the pipe holds
     response_queue_size: int = 10  # Commands that may be unanswered at once. 0 = unlimited
     restart_policy: RestartPolicy = RestartPolicy.ON_CANCELLATION  # A member, or its value as a word
     max_restart_attempts: int = 3  # Crashes or failed starts in a row after which waiting jobs fail
@@ -80,13 +80,13 @@ class WorkerConfig:
     worker_start_timeout_seconds: float = 30.0  # From the start of the process to the last plugin loaded
     reload_timeout_seconds: float = 30.0  # For `reload_plugin`, waiting behind a running job included
     unload_timeout_seconds: float = 10.0  # For `unload_plugin` and `get_worker_state`, likewise
-    shutdown_timeout_seconds: float = 5.0  # Between the polite request to end and SIGTERM, and between SIGTERM and SIGKILL
-    result_monitor_poll_interval_seconds: float = 0.5  # Housekeeping (memory limits); results and deaths are never polled for
+    shutdown_timeout_seconds: float = 5.0  # From asking a worker to end to SIGTERM, and from there to SIGKILL
+    result_monitor_poll_interval_seconds: float = 0.5  # Housekeeping; results and deaths are not polled for
     start_method: str = "spawn"  # "spawn", or "forkserver": fork from a process that has the `preload_modules`
     preload_modules: Sequence[str] = ()  # Imported in the worker before it asks for work
     load_plugins: str = "on_start"  # Or "on_first_use": when the first job needs it
     standby_workers: int = 0  # Spare processes past interpreter start and `preload_modules`
-    worker_env: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None  # Environment variables: for all, or one mapping per worker
+    worker_env: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None  # Variables: for all, or one mapping each
     job_timeout_seconds: float | None = None  # Run time of a job, waiting not counted. None: no limit
     cancel_grace_seconds: float = 2.0  # For a job that can be asked to stop, before it is made to
     max_message_bytes: int = 256 * 2**20  # Of one job's parameters or result, pickled
@@ -96,8 +96,8 @@ class WorkerConfig:
 
     def __post_init__(self) -> None:
         self.restart_policy = _policy(self.restart_policy)
-        for n in ('request_queue_size', 'result_queue_size', 'response_queue_size', 'max_restart_attempts', 'standby_workers'):
-            _check_int(n, getattr(self, n), 0)
+        for n in ('request_queue_size', 'result_queue_size', 'response_queue_size',
+                  'max_restart_attempts', 'standby_workers'): _check_int(n, getattr(self, n), 0)
         for n in ('max_workers', 'max_message_bytes'): _check_int(n, getattr(self, n), 1)
         _check_int('max_finished_jobs', self.max_finished_jobs, 0, optional=True)
         _check_int('max_jobs_per_worker', self.max_jobs_per_worker, 1, optional=True)

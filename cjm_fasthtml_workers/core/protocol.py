@@ -45,7 +45,7 @@ class WorkerRequestType(Enum):
     GET_STATE = "get_state"  # answer RESPONSE with what is loaded
     STOP = "stop"            # unload everything and leave
 
-# %% ../../nbs/core/protocol.ipynb #4aab0c77
+# %% ../../nbs/core/protocol.ipynb #f675e2df
 class WorkerResponseType(Enum):
     "Types of responses from worker process."
     READY = "ready"                # answers INIT
@@ -54,6 +54,8 @@ class WorkerResponseType(Enum):
     RESULT = "result"              # one job ended
     STREAM_CHUNK = "stream_chunk"  # text of a job that streams
     PROGRESS = "progress"          # how far a job is
+    LOADING = "loading"            # the job waits for its plugin to be loaded
+    LOADED = "loaded"              # it is loaded, the job runs
     COOPERATES = "cooperates"      # this job looks at `cancel_requested()`
 
 # %% ../../nbs/core/protocol.ipynb #9b802f64
