@@ -74,8 +74,10 @@ agreed that the fish look well and that someone clearly does.
 Next meeting: 11 November at 19:00, upstairs.
 The meeting closed at 20:45."""]
 
-ITEMS = [('Rebinding, quarter leather', 3, 84.00), ('New endpapers, marbled', 3, 18.50), ('Gilding of spine titles', 2, 32.00),
-         ('Repair of torn leaves', 14, 4.25), ('Slipcase, grey linen', 1, 46.00), ('Collection and return', 1, 12.00)]
+ITEMS = [('Rebinding, quarter leather', 3, 84.00), ('New endpapers, marbled', 3, 18.50),
+         ('Gilding of spine titles', 2, 32.00), ('Repair of torn leaves', 14, 4.25),
+         ('Slipcase, grey linen', 1, 46.00), ('Collection and return', 1, 12.00)]
+FACTS = [('Date', '21 October 2024'), ('Due', '20 November 2024'), ('Customer', 'RRS-118')]
 
 
 def font(size: int, name: str = 'DejaVuSerif') -> ImageFont.FreeTypeFont:
@@ -107,7 +109,7 @@ def invoice() -> Image.Image:
     pen.text((1130, 174), 'No. 2024-0317', FADED, font(26, 'DejaVuSans'), anchor='ra')
     pen.line((110, 240, 1130, 240), INK, 3)
     write_lines(pen, 'Billed to\nThe Reading Room Society\n7 Harbour Lane\nOld Town', 280, 110, 26, 42)
-    for row, (name, value) in enumerate([('Date', '21 October 2024'), ('Due', '20 November 2024'), ('Customer', 'RRS-118')]):
+    for row, (name, value) in enumerate(FACTS):
         pen.text((700, 322 + 42*row), name, FADED, font(26, 'DejaVuSans'))
         pen.text((1130, 322 + 42*row), value, INK, font(26, 'DejaVuSans'), anchor='ra')
     columns, top = (110, 760, 960, 1130), 560
@@ -169,3 +171,7 @@ if __name__ == '__main__':
     letter().save(HERE/'letter.jpg', quality=60, optimize=True)
     first, *rest = minutes()
     first.save(HERE/'minutes.tiff', save_all=True, append_images=rest, compression='group4', dpi=(150, 150))
+    previews = HERE.parent/'static'/'samples'
+    previews.mkdir(parents=True, exist_ok=True)
+    for name, page in ('invoice', invoice()), ('letter', letter()), ('minutes', first):
+        page.convert('RGB').resize((360, 509), Image.Resampling.LANCZOS).save(previews/f'{name}.webp', quality=60)
