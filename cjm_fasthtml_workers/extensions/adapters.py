@@ -5,8 +5,14 @@
 # %% auto #0
 __all__ = ['UnifiedPluginRegistryAdapter', 'ResourceManagerAdapter', 'SSEBroadcasterAdapter', 'create_standard_adapters']
 
-# %% ../../nbs/extensions/adapters.ipynb #25417ad8
+# %% ../../nbs/extensions/adapters.ipynb #13872fc0
 from typing import Any
+
+from cjm_fasthtml_workers.extensions.protocols import (
+    EventBroadcasterProtocol,
+    PluginRegistryProtocol,
+    ResourceManagerProtocol,
+)
 
 # %% ../../nbs/extensions/adapters.ipynb #f855be3c
 class UnifiedPluginRegistryAdapter:
@@ -89,12 +95,12 @@ class SSEBroadcasterAdapter:
         "Broadcast an event to all connected SSE clients."
         await self._sse_manager.broadcast(event_type, data)
 
-# %% ../../nbs/extensions/adapters.ipynb #f69f73b6
+# %% ../../nbs/extensions/adapters.ipynb #0416dec7
 def create_standard_adapters(
     plugin_registry: Any = None,  # UnifiedPluginRegistry instance (optional)
     resource_manager: Any = None,  # ResourceManager instance (optional)
     sse_manager: Any = None  # SSEBroadcastManager instance (optional)
-) -> tuple:  # (plugin_adapter, resource_adapter, sse_adapter)
+) -> tuple[PluginRegistryProtocol | None, ResourceManagerProtocol | None, EventBroadcasterProtocol | None]:
     "Create standard adapters for common FastHTML libraries; None in the place of what is not there."
     return (None if plugin_registry is None else UnifiedPluginRegistryAdapter(plugin_registry),
             None if resource_manager is None else ResourceManagerAdapter(resource_manager),
