@@ -66,7 +66,8 @@ def test_result(result: Any, text: str, metadata: dict) -> None:
 
 ODD = {'raises': Raises(), 'liar': Liar(), 'mock': Mock(), 'text raises': SimpleNamespace(text=Raises()),
        'item raises': {'text': Raises()}, 'other keys': {1: 2}, 'ellipsis': ..., 'class': Exception,
-       'error': Exception('x'), 'generator': (i for i in ()), 'nested': [[]], 'surrogate': '\udc80', 'nan': float('nan')}
+       'error': Exception('x'), 'generator': (i for i in ()), 'nested': [[]], 'surrogate': '\udc80',
+       'nan': float('nan')}
 
 @pytest.mark.parametrize('name', ODD)
 def test_result_never_raises(name: str) -> None:
