@@ -54,7 +54,8 @@ def check_parameters(node: FUNCTIONS, found: list[inspect.Parameter]) -> None:
     assert not (args.posonlyargs or args.kwonlyargs or args.vararg), "no promise has these"
     defaults = [None] * (len(args.args) - len(args.defaults)) + args.defaults
     for want, default, got in zip(args.args, defaults, found, strict=False):
-        assert (got.name, got.kind) == (want.arg, KINDS.POSITIONAL_OR_KEYWORD)
+        assert got.name == want.arg
+        assert got.kind is KINDS.POSITIONAL_OR_KEYWORD or (got.name, got.kind) == ('self', KINDS.POSITIONAL_ONLY)
         assert shown(got.default) == (KINDS.empty if default is None else ast.unparse(default))
     assert len(found) >= len(args.args)
     ours = found[len(args.args):]
@@ -107,6 +108,7 @@ BROKEN = {
     'another default': ('def f(a, b=1): ...', 'def f(a, b=2): ...'),
     'a default less': ('def f(a, b=1): ...', 'def f(a, b): ...'),
     'one more that is required': ('def f(a): ...', 'def f(a, b): ...'),
+    'positional only': ('def f(a, b=1): ...', 'def f(a, /, b=1): ...'),
     'keyword only': ('def f(a, b=1): ...', 'def f(a, *, b=1): ...'),
     'no coroutine any more': ('async def f(a): ...', 'def f(a): ...'),
     'a coroutine now': ('def f(a): ...', 'async def f(a): ...'),
@@ -142,6 +144,7 @@ def test_broken_promise_is_seen(promise: str, made: str) -> None:
 
 KEPT = {
     'the same': ('def f(a, b=1): ...', 'def f(a, b=1): ...'),
+    'self is positional only': ('class f:\n    def g(self, a): ...', 'class f:\n    def g(self, /, a): ...'),
     'one more with a default': ('def f(a): ...', 'def f(a, *, b=1): ...'),
     'one more beside **kwargs': ('def f(a, **kwargs): ...', 'def f(a, *, b=1, **kwargs): ...'),
     'a trailing field': ('@dataclass\nclass f:\n    a: int = 1',
