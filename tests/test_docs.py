@@ -22,16 +22,18 @@ def shown(**data) -> list[dict]: return [dict(output_type='execute_result', data
 
 PAGE = docs.Page('core/adapters', 'core.adapters', [
     cell('code', '#| default_exp core.adapters'),
-    cell('markdown', '# Adapters\n\n> Wrap it.\n\nThe introduction stays. See `Foo`, `Foo.size`, `grow_up`, `grow_up()`, `Foo.other`, '
-         '`nothing`, [`Foo`](x.ipynb) and ``Foo``.\n\n```python\n# `Foo`\n```\n\n## About `Foo`'),
+    cell('markdown', '# Adapters\n\n> Wrap it.\n\nThe introduction stays. See `Foo`, `Foo.size`, `grow_up`, '
+         '`grow_up()`, `Foo.other`, `nothing`, [`Foo`](x.ipynb) and ``Foo``.\n\n```python\n# `Foo`\n```\n\n'
+         '## About `Foo`'),
     cell('code', '#| export\nimport os'),
     cell('code', '#| export\nclass Foo:\n    "A foo"\n    def size(self): return 1\n\nLIMIT: int = 3'),
     cell('code', '#| export\n@patch\nasync def grow_up(self:Foo): return 1\n\ndef _inner(): pass'),
     cell('code', '#| hide\nsecret()'),
     cell('code', '#| echo: false\nquiet()', outputs=shown(**{'text/plain': ["'a```b'"]})),
     cell('code', '#| output: false\nloud()', outputs=shown(**{'text/plain': 'noise'})),
-    cell('code', 'both()', outputs=[dict(output_type='stream', name='stdout', text='\x1b[31mred\x1b[0m\n'),
-                                    dict(output_type='display_data', data={'image/png': 'AAAA', 'text/plain': '<Figure>'})]),
+    cell('code', 'both()', outputs=[
+        dict(output_type='stream', name='stdout', text='\x1b[31mred\x1b[0m\n'),
+        dict(output_type='display_data', data={'image/png': 'AAAA', 'text/plain': '<Figure>'})]),
     cell('code', 'md()', outputs=shown(**{'text/markdown': '**bold**', 'text/plain': '<Markdown>'})),
 ])
 
@@ -44,7 +46,7 @@ def test_names_in_backticks_become_links():
     assert '[`Foo`](/core/adapters.html#foo), [`Foo.size`](/core/adapters.html#foo.size)' in md
     assert '[`grow_up`](/core/adapters.html#foo.grow_up), [`grow_up()`](/core/adapters.html#foo.grow_up)' in md
     assert '[`Foo.other`](/core/adapters.html#foo)' in md     # a field of a class is explained with the class
-    for untouched in ('`nothing`,', '[`Foo`](x.ipynb)', '``Foo``', '# `Foo`\n', '## About `Foo`'): assert untouched in md
+    for same in ('`nothing`,', '[`Foo`](x.ipynb)', '``Foo``', '# `Foo`\n', '## About `Foo`'): assert same in md
 
 def test_each_exported_name_has_an_anchor():
     md, _ = render()
@@ -56,7 +58,8 @@ def test_cells_show_what_their_directives_say():
     assert 'The introduction stays.' in md and '> Wrap it.' in md
     for hidden in ('secret()', 'quiet()', 'noise', '<Figure>', '<Markdown>', 'import os', '#|', '\x1b', 'default_exp'):
         assert hidden not in md
-    for visible in ("````{.text .output}\n'a```b'\n````", 'loud()', '{.text .output}\nred\n', '\n**bold**\n'): assert visible in md
+    for visible in ("````{.text .output}\n'a```b'\n````", 'loud()', '{.text .output}\nred\n', '\n**bold**\n'):
+        assert visible in md
     assert list(files) == ['adapters_files/out8-1.png'] and '](adapters_files/out8-1.png)' in md
 
 def test_links_to_lessons_and_files(monkeypatch, tmp_path):
@@ -72,18 +75,26 @@ def test_links_to_lessons_and_files(monkeypatch, tmp_path):
     for broken in ('[a](worker.ipynb)', '[a](/core/worker.html)', '![a](b.png)'):
         with pytest.raises(docs.BrokenLink, match='nbs/core/adapters.ipynb'): relink(broken)
 
+def test_each_lesson_says_what_it_is():
+    "A title, one quoted line, then why: what the site and the module's docstring begin with"
+    for page in docs.read_pages():
+        first = next(c['source'] for c in page.cells if c['cell_type'] == 'markdown')
+        assert re.match(r'# [^#\s].*\n\n> \S.*(\n|$)', first), page.name
+        assert page.cells[-1]['source'].strip(), f'{page.name} ends with an empty cell'
+
 # ---- The whole site
 
 def test_the_link_checker_finds(tmp_path):
     (tmp_path/'a.html').write_text('<h1 id="x">A</h1><a href="b.html#y">b</a><a href="#x">x</a><img src="p.png">'
                                    '<a href="https://example.com">out there</a>')
-    (tmp_path/'b.html').write_text('<p id="y"></p><script src="https://example.com/x.js"></script><a href="a.html#z"></a>'
-                                   '<link rel="stylesheet" href="//example.com/x.css"><a href="gone.html"></a>')
+    (tmp_path/'b.html').write_text('<p id="y"></p><a href="gone.html"></a><a href="a.html#z"></a>'
+                                   '<script src="https://example.com/x.js"></script>'
+                                   '<link rel="stylesheet" href="//example.com/x.css">')
     (tmp_path/'c.css').write_text('a { background: url(https://example.com/i.png) }')
-    found = bad_links(tmp_path)
-    assert found == ['a.html: p.png leads nowhere', 'b.html: a.html#z has no such anchor', 'b.html: gone.html leads nowhere',
-                     'b.html: loads https://example.com/x.js from elsewhere', 'b.html: loads //example.com/x.css from elsewhere',
-                     'c.css: loads https://example.com/i.png from elsewhere']
+    assert bad_links(tmp_path) == [
+        'a.html: p.png leads nowhere', 'b.html: gone.html leads nowhere', 'b.html: a.html#z has no such anchor',
+        'b.html: loads https://example.com/x.js from elsewhere', 'b.html: loads //example.com/x.css from elsewhere',
+        'c.css: loads https://example.com/i.png from elsewhere']
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
@@ -96,8 +107,9 @@ def site(tmp_path_factory):
 def test_each_notebook_is_a_page_with_its_code_and_outputs(site):
     for page in docs.read_pages():
         html = (site/f'{page.name}.html').read_text()
-        assert ('class="output' in html) == any(
-            c.get('outputs') and not {'hide', 'output', 'include'} & docs.directives(c['source']).keys() for c in page.cells)
+        outputs = [c for c in page.cells if c.get('outputs') and
+                   not {'hide', 'output', 'include'} & docs.directives(c['source']).keys()]
+        assert html.count('output highlight') + html.count('class="output"') + html.count('_files/out') >= len(outputs)
         for c in filter(docs.is_exported, page.cells):
             for s in docs.defined(c['source'], page.name): assert f'id="{s.anchor}"' in html, (page.name, s.name)
     assert not bad_links(site)
@@ -108,8 +120,10 @@ def test_source_links_hit_the_line(site):
     seen = 0
     for page in docs.read_pages():
         html = (site/f'{page.name}.html').read_text()
-        module = (ROOT/docs.PACKAGE/f'{page.module.replace(".", "/")}.py').read_text().splitlines() if page.module else []
-        for name, line in re.findall(r'<code>([\w.]+)</code> <a class="source" href="[^"#]+#__codelineno-0-(\d+)"', html):
+        if not page.module: continue
+        module = (ROOT/docs.PACKAGE/f'{page.module.replace(".", "/")}.py').read_text().splitlines()
+        link = r'<code>([\w.]+)</code> <a class="source" href="[^"#]+#__codelineno-0-(\d+)"'
+        for name, line in re.findall(link, html):
             near = '\n'.join(module[int(line)-1:int(line)+3])
             assert re.search(rf'\b{name.split(".")[-1]}\b', near), (page.name, name)
             seen += 1
@@ -146,8 +160,8 @@ def test_in_a_browser(address, browser, size):
     page.on('pageerror', lambda e: complaints.append(str(e)))
     page.on('console', lambda m: complaints.append(m.text) if m.type == 'error' else None)
     # the theme draws into closed shadow roots; open ones can be looked into
-    page.add_init_script('const attach = Element.prototype.attachShadow;'
-                         'Element.prototype.attachShadow = function (o) { return attach.call(this, {...o, mode: "open"}) }')
+    page.add_init_script('const attach = Element.prototype.attachShadow; Element.prototype.attachShadow = '
+                         'function (o) { return attach.call(this, {...o, mode: "open"}) }')
     for p in docs.read_pages():
         pictures = sum(c['source'].count('```mermaid') for c in p.cells)
         page.goto(f'{address}{p.name}.html')

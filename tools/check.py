@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 NOT_COPIED = shutil.ignore_patterns(
     '.git', '.venv', '.*_cache', '.ipynb_checkpoints', '__pycache__', '*.egg-info', 'node_modules', 'build', 'dist',
-    '_proc', '_docs', '_site_src', 'docs_assets', 'uploads', '.~*')
+    '_proc', '_docs', '_site_src', 'docs_assets', 'uploads', '.sesskey', '.~*')
 
 def copy_tree(dest: Path) -> Path:
     "The working tree without what is made or installed in it"
