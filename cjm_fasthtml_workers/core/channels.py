@@ -237,7 +237,7 @@ class Sender(_End):
                     n = 0
         return True
 
-# %% ../../nbs/core/channels.ipynb #5f7dd277
+# %% ../../nbs/core/channels.ipynb #b29e28ce
 class Receiver(_End):
     "The reading end of a channel."
     def __init__(self,
@@ -267,6 +267,17 @@ class Receiver(_End):
         except BlockingIOError: pass
         except ChannelClosed:
             if not self._ready: raise
+        messages = list(self._ready)
+        self._ready.clear()
+        return messages
+
+    def drain(self,
+        max_reads: int = 256  # A writer that is faster than we are must not keep us
+    ) -> list[Any]:
+        "All messages that are there, also before an end; for a descriptor that does not block."
+        try:
+            for _ in range(max_reads): self._read()
+        except (BlockingIOError, ChannelClosed): pass
         messages = list(self._ready)
         self._ready.clear()
         return messages
