@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from anyio import CapacityLimiter, to_thread
-from cjm_fasthtml_workers.managers.base import BaseJob
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from fasthtml.common import EventStream, FastHTML, FileResponse, Redirect, Request, to_xml
 from starlette.datastructures import UploadFile
@@ -21,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cjm_fasthtml_workers.core.config import JobOptions
+from cjm_fasthtml_workers.managers.base import BaseJob
 
 from . import views
 from .documents import MAX_BYTES, SAMPLE_FOLDER, SAMPLES, TOO_LARGE, Document, Library, Refused
@@ -50,7 +50,7 @@ class Gate:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = None
+        answer: Response | None = None
         if scope['type'] == 'http' and scope['method'] not in ('GET', 'HEAD'):
             request = Request(scope, receive)
             if is_cross_site(request): answer = PlainTextResponse('Cross-site request refused', 403)
@@ -72,7 +72,7 @@ def problem(request: Request, error: HTTPException) -> Any:
     "A clear word: into the page for htmx, as a page of its own otherwise."
     if 'hx-request' in request.headers: return views.notice(error.detail)
     if error.status_code == 404: return views.missing()
-    return views.page('Read a scanned document', *views.home(shelf(owner(request.session))), message=error.detail)
+    return views.page('Read a scanned document', *views.home(shelf(owner(request))), message=error.detail)
 
 
 # FastHTML itself rather than `fast_app`, whose static route would also serve files outside its folder
@@ -81,18 +81,19 @@ app = FastHTML(title='Read a scanned document', hdrs=views.headers(), default_hd
                secret_key=secrets.token_hex(32), session_cookie='demo_session',
                exception_handlers={code: problem for code in (400, 404, 409, 422, 429)},
                routes=[Mount('/static', StaticFiles(directory=views.STATIC))])
+app.state.stopping = False  # set by the server when it is told to stop
 
 
 # --- Who may see what ---
 
-def owner(session: dict[str, Any]) -> str:
+def owner(request: Request) -> str:
     "The visitor, known by a signed cookie."
-    return session.setdefault('owner', uuid4().hex)
+    return request.session.setdefault('owner', uuid4().hex)
 
 
-def find(id: str, session: dict[str, Any]) -> tuple[Document, BaseJob]:
+def find(id: str, request: Request) -> tuple[Document, BaseJob]:
     "A document of this visitor and its job; somebody else's is as unknown as one that never was."
-    document = library.get(id, owner(session))
+    document = library.get(id, owner(request))
     job = manager.get_job(document.job_id) if document else None
     if document is None or job is None: raise HTTPException(404, 'This document is not here any more.')
     return document, job
@@ -119,30 +120,30 @@ def shelf(visitor: str, current: str = '') -> Any:
 # --- Routes ---
 
 @app.get('/')
-def home(session) -> Any:
+def home(request: Request) -> Any:
     "Choose a document."
-    return views.page('Read a scanned document', *views.home(shelf(owner(session))))
+    return views.page('Read a scanned document', *views.home(shelf(owner(request))))
 
 
 @app.get('/shelf')
-def refresh_shelf(session, current: str = '') -> Any:
+def refresh_shelf(request: Request, current: str = '') -> Any:
     "The shelf alone."
-    return shelf(owner(session), current)
+    return shelf(owner(request), current)
 
 
 @app.post('/documents')
-async def upload(request: Request, session) -> Any:
+async def upload(request: Request) -> Any:
     "Take an upload."
     file = (await request.form()).get('file')
     if not isinstance(file, UploadFile): raise HTTPException(422, 'Choose a file first.')
-    return await read(owner(session), file.filename or '', await file.read())
+    return await read(owner(request), file.filename or '', await file.read())
 
 
 @app.post('/samples/{name}')
-async def take_sample(name: str, session) -> Any:
+async def take_sample(name: str, request: Request) -> Any:
     "Take one of our pages as if it had been uploaded."
     if name not in SAMPLES: raise HTTPException(404, 'There is no such sample.')
-    return await read(owner(session), name, (SAMPLE_FOLDER/name).read_bytes())
+    return await read(owner(request), name, (SAMPLE_FOLDER/name).read_bytes())
 
 
 async def read(visitor: str, name: str, data: bytes) -> Redirect:
@@ -163,62 +164,65 @@ async def start(document: Document) -> None:
 
 
 @app.get('/documents/{id}')
-async def show(id: str, session) -> Any:
+async def show(id: str, request: Request) -> Any:
     "The page of a document: whole if its job is over, else filled by the stream."
-    document, job = find(id, session)
+    document, job = find(id, request)
     chunks = [chunk async for chunk in chunks_of(job)] if job.status in ENDED else []
     content = views.document_page(document, job, ahead_of(job), chunks, shelf(document.owner, id))
     return views.page(document.title, *content)
 
 
 @app.get('/documents/{id}/pages/{number}')
-def page_image(id: str, number: int, session) -> Any:
+def page_image(id: str, number: int, request: Request) -> Any:
     "The image of a page."
-    document, _ = find(id, session)
+    document, _ = find(id, request)
     if not 1 <= number <= len(document.sizes): raise HTTPException(404, 'There is no such page.')
     return FileResponse(document.page_path(number), headers={'Cache-Control': 'private, max-age=3600'})
 
 
 @app.get('/documents/{id}/text')
-async def text(id: str, session) -> Response:
+async def text(id: str, request: Request) -> Response:
     "What was read, as a text file."
-    document, job = find(id, session)
+    document, job = find(id, request)
     chunks = [chunk async for chunk in chunks_of(job)] if job.status in ENDED else []
     headers = {'Content-Disposition': 'attachment; filename="text.txt"'}
     return PlainTextResponse(views.plain_text(chunks), headers=headers)
 
 
 @app.post('/documents/{id}/cancel')
-async def cancel(id: str, request: Request, session) -> Any:
+async def cancel(id: str, request: Request) -> Any:
     "Stop a job, or take it out of the queue. The open pages learn it from their streams."
-    _, job = find(id, session)
+    _, job = find(id, request)
     await manager.cancel_job(job.id)
     return '' if 'hx-request' in request.headers else Redirect(f'/documents/{id}')
 
 
 @app.post('/documents/{id}/again')
-async def read_again(id: str, session) -> Any:
+async def read_again(id: str, request: Request) -> Any:
     "Read a document once more."
-    document, job = find(id, session)
+    document, job = find(id, request)
     if job.status in ENDED: await start(document)
     return Redirect(f'/documents/{id}')
 
 
 @app.get('/documents/{id}/stream')
-async def stream(id: str, request: Request, session) -> Any:
+async def stream(id: str, request: Request) -> Any:
     "The changes of a document's page as server-sent events."
-    document, job = find(id, session)
+    document, job = find(id, request)
     seen = request.headers.get('last-event-id', '')  # sent by a browser that reconnects
-    return EventStream(updates(document, job, int(seen) if seen.isdecimal() else 0))
+    return EventStream(updates(document, job, int(seen) if seen.isdecimal() and len(seen) < 9 else 0))
 
 
 async def updates(document: Document, job: BaseJob, seen: int) -> AsyncIterator[str]:
     "Events from chunk number `seen` on until the job has ended."
-    number, last, shown, over = 0, None, {}, False
+    number, over = 0, False
+    last: Chunk | None = None
+    shown: dict[str, str] = {}
     arrived: asyncio.Queue[Chunk | None] = asyncio.Queue()
     collecting = asyncio.create_task(collect(job, arrived))
+    yield 'retry: 1000\n\n'  # milliseconds until a browser that lost the connection tries again
     try:
-        while not over:
+        while not over and not app.state.stopping:
             changes: list[Any] = []
             for chunk in await gather(arrived):
                 if chunk is None: over = True
@@ -230,7 +234,7 @@ async def updates(document: Document, job: BaseJob, seen: int) -> AsyncIterator[
                 if shown.get(name) != html: changes.append(part(hx_swap_oob='true'))
                 shown[name] = html
             if changes: yield message('update', changes, number)
-        yield message('end', [], number)
+        if over: yield message('end', ['over'], number)
     finally: collecting.cancel()
 
 
@@ -256,5 +260,5 @@ async def chunks_of(job: BaseJob) -> AsyncIterator[Chunk]:
 
 def message(event: str, content: list[Any], id: int) -> str:
     "One server-sent event. The browser sends the last `id` back when it reconnects."
-    data = '\n'.join(f'data: {line}' for line in ''.join(map(to_xml, content)).splitlines()) or 'data:'
+    data = '\n'.join(f'data: {line}' for line in ''.join(map(to_xml, content)).splitlines())
     return f'event: {event}\nid: {id}\n{data}\n\n'

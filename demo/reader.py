@@ -18,6 +18,7 @@ class PageReader:
 
     def __init__(self, config: dict[str, Any]) -> None:
         "Load the models; `config` may hold `threads`."
+        os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')  # onnxruntime reads it when it is imported
         from rapidocr import RapidOCR  # takes a second, so only where it is used
         threads = config.get('threads') or min(4, os.cpu_count() or 1)
         self.engine: Any = RapidOCR(params={'EngineConfig.onnxruntime.intra_op_num_threads': threads,

@@ -6,10 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cjm_fasthtml_workers.managers.base import BaseJob
 from fasthtml import common as fh
 from fasthtml.common import H1, H2, H3, A, Button, Div, Form, P, Section, Small, Span, Strong
 from fasthtml.core import htmxsrc
+
+from cjm_fasthtml_workers.managers.base import BaseJob
 
 from .documents import FORMATS, MAX_BYTES, MAX_PAGES, SAMPLES, Document
 
@@ -112,8 +113,9 @@ def shelf(entries: Sequence[tuple[Document, BaseJob, int]], current: str = '') -
 
 def shelf_item(document: Document, job: BaseJob, ahead: int, current: bool) -> Any:
     "One document on the shelf."
-    return fh.Li(A(Span(document.title), Span(brief(job, ahead), cls='chip', data_status=job.status),
-                   href=f'/documents/{document.id}', id=f'link-{document.id}', aria_current='page' if current else None))
+    chip = Span(brief(job, ahead), cls='chip', data_status=job.status)
+    return fh.Li(A(Span(document.title), chip, href=f'/documents/{document.id}', id=f'link-{document.id}',
+                   aria_current='page' if current else None))
 
 
 def brief(job: BaseJob, ahead: int) -> str:
@@ -158,7 +160,7 @@ def state(job: BaseJob, ahead: int, last: Chunk | None) -> Any:
         case 'running': headline = 'Reading'
         case 'completed': headline, detail = 'Read', f'in {seconds(job):.1f} seconds'
         case 'cancelled':
-            headline, detail = 'Cancelled', 'What was read is kept.' if last else 'Nothing had been read yet.'
+            headline, detail = 'Cancelled', 'What was read is kept.' if last else 'Nothing had been read.'
         case _: headline, detail = FAULTS.get(job.fault or '', ('This document could not be read', ''))
     return Div(Strong(headline), Span(detail), Small(job.error) if job.error and job.status == 'failed' else '',
                id='state', role='status', data_status=job.status)

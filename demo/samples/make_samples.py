@@ -122,10 +122,10 @@ def invoice() -> Image.Image:
             pen.text((x, top), cell, INK, font(26, 'DejaVuSans'), anchor='la' if x == 110 else 'ra')
         pen.line((90, top+50, 1150, top+50), 205, 1)
     net = sum(count * price for _, count, price in ITEMS)
-    for row, (name, value) in enumerate([('Subtotal', net), ('Tax 12 %', net * .12), ('Total due', net * 1.12)]):
+    for row, (name, sum_) in enumerate([('Subtotal', net), ('Tax 12 %', net * .12), ('Total due', net * 1.12)]):
         face = font(28, 'DejaVuSans-Bold' if row == 2 else 'DejaVuSans')
         pen.text((960, top + 110 + 54*row), name, INK, face, anchor='ra')
-        pen.text((1130, top + 110 + 54*row), f'{value:.2f}', INK, face, anchor='ra')
+        pen.text((1130, top + 110 + 54*row), f'{sum_:.2f}', INK, face, anchor='ra')
     write_lines(pen, 'Please pay within thirty days. The books are ready for\ncollection; '
                 'handle the gilded spines with dry hands.', 1420, 110, 26, 42)
     pen.text((620, 1640), 'Thank you for keeping old books in use.', FADED, font(24, 'DejaVuSerif'), anchor='ma')

@@ -1,0 +1,305 @@
+"""The demo without a browser: the plugin, the uploads, and the server over HTTP."""
+import html
+import io
+import math
+import re
+
+import httpx
+import pytest
+from PIL import Image
+
+from demo.documents import MAX_BYTES, SAMPLE_FOLDER, Document, Library, Refused, clean_title, read_pages
+from demo.reader import PageReader, paragraph_starts, reading_order
+from demo_server import DemoServer, serve_demo, wait_until
+
+SENTENCE = 'The seeds you sent arrived on Tuesday'
+
+
+def picture(format: str = 'PNG', size: tuple[int, int] = (300, 200), mode: str = 'RGB', **options) -> bytes:
+    "An image file."
+    file = io.BytesIO()
+    Image.new(mode, size, 1).save(file, format, **options)
+    return file.getvalue()
+
+
+# --- The plugin ---
+
+def rectangle(x: float, y: float, width: float, tilt: float) -> list[list[float]]:
+    "A box 20 high, turned around the origin."
+    corners = [(x, y), (x+width, y), (x+width, y+20), (x, y+20)]
+    return [[a*math.cos(tilt) - b*math.sin(tilt), a*math.sin(tilt) + b*math.cos(tilt)] for a, b in corners]
+
+
+@pytest.mark.parametrize('tilt', [0, .04, -.04])
+def test_boxes_are_read_row_by_row_on_a_tilted_page(tilt: float) -> None:
+    columns = ((100, 500), (650, 90), (800, 60))
+    rows = [[rectangle(x, y, width, tilt) for x, width in columns] for y in (100, 140, 180, 300)]
+    shuffled = [box for row in rows for box in row][::-1]
+    shuffled = shuffled[1::2] + shuffled[::2]
+    assert reading_order(shuffled) == rows
+    assert paragraph_starts(rows) == {4}
+    assert reading_order([]) == [] and paragraph_starts([]) == set()
+
+
+def test_plugin_reads_the_samples(tmp_path) -> None:
+    paths: list[str] = []
+    for number, page in enumerate([*read_pages(TIFF), Image.new('RGB', (300, 200))]):
+        paths.append(str(tmp_path/f'{number}.jpg'))
+        page.save(paths[-1])
+    reader = PageReader({'threads': 2})
+    pages = reader.execute(pages=paths)['pages']
+    assert 'the reading room has three buckets' in pages[0].replace('\n', ' ') and 'Page 1 of 2' in pages[0]
+    assert 'accept the lower offer' in pages[0] and 'umbrellas to the school, trumpet to the band' in pages[1]
+    assert pages[2] == ''
+    with pytest.raises(ValueError): reader.execute(pages=[str(tmp_path/'missing.jpg')])
+    reader.unload()
+
+
+# --- Uploads ---
+
+TIFF = (SAMPLE_FOLDER/'minutes.tiff').read_bytes()
+JPEG = (SAMPLE_FOLDER/'letter.jpg').read_bytes()
+BAD = {
+    'empty': (b'', 'empty'),
+    'text': (b'not an image at all', 'not an image'),
+    'vector': (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'not an image'),
+    'postscript': (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n', 'not an image'),
+    'too many bytes': (bytes(MAX_BYTES + 1), 'too large'),
+    'bomb': (picture(size=(30_000, 20_000), mode='1'), 'too many pixels'),
+    'small bomb': (picture(size=(9_000, 9_000), mode='1'), 'too many pixels'),
+    'cut PNG': (picture(size=(900, 900))[:-60], 'damaged'),
+    'cut JPEG': (JPEG[:len(JPEG)//2], 'damaged'),
+    'cut TIFF': (TIFF[:-400], 'damaged'),
+    'one pixel': (picture(size=(1, 1)), 'too small'),
+    'ribbon': (picture(size=(8_000, 40)), 'too small or too narrow'),
+    'too many pages': (picture('TIFF', save_all=True, append_images=[Image.new('RGB', (99, 99))]*10), 'more than 10'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_upload_is_refused_with_a_reason(name: str) -> None:
+    data, reason = BAD[name]
+    with pytest.raises(Refused, match=reason): read_pages(data)
+
+
+@pytest.mark.parametrize('format, mode', [
+    ('PNG', 'RGBA'), ('PNG', 'P'), ('PNG', 'I;16'), ('PNG', 'LA'), ('PNG', '1'), ('JPEG', 'CMYK'), ('JPEG', 'L'),
+    ('TIFF', '1'), ('TIFF', 'F'), ('WEBP', 'RGB'), ('GIF', 'P'), ('BMP', 'RGB')])
+def test_every_kind_of_image_becomes_a_plain_page(format: str, mode: str) -> None:
+    assert [(page.mode, page.size) for page in read_pages(picture(format, mode=mode))] == [('RGB', (300, 200))]
+
+
+def test_pages_are_upright_and_not_too_large() -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6  # the camera was held sideways
+    [page] = read_pages(picture('JPEG', size=(3000, 1000), exif=tags))
+    assert page.size == (667, 2000)
+    assert len(read_pages(TIFF)) == 2
+
+
+@pytest.mark.parametrize('name, title', [
+    ('../../etc/passwd', 'passwd'), (r'C:\scans\page.png', 'page.png'), ('a\u202egnp.exe', 'agnp.exe'),
+    ('\x00\r\n', 'Untitled'), ('', 'Untitled'), ('page\ud800.png', 'page.png')])
+def test_file_name_becomes_a_harmless_title(name: str, title: str) -> None:
+    assert clean_title(name) == title
+    assert len(clean_title('x'*5000)) < 60
+
+
+def test_library_is_bounded_and_removes_its_files() -> None:
+    library = Library(max_each=2, max_all=3)
+    busy: set[str] = set()
+    def add(owner: str) -> Document:
+        document = library.unpack(owner, 'page.png', picture())
+        library.keep(document, lambda d: d.id in busy)
+        return document
+    first, second, third = add('a'), add('a'), add('a')
+    assert library.of('a') == [third, second] and not first.folder.exists()
+    assert library.get(second.id, 'a') is second and library.get(second.id, 'b') is None
+    add('b')
+    add('b')
+    assert library.of('a') == [third]
+    busy |= {d.id for d in library.documents.values()}
+    with pytest.raises(Refused, match='waiting already'): add('c')
+    assert len(list(library.folder.iterdir())) == 3
+    with pytest.raises(Refused): library.unpack('a', 'page.png', b'no image')
+    assert len(list(library.folder.iterdir())) == 3
+    library.close()
+    assert not library.folder.exists()
+
+
+# --- The server ---
+
+talks_to_server = pytest.mark.may_leave('children', reason='the worker of the running demo, which `serve_demo` checks')
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+    "A demo that pauses a little after each line."
+    with serve_demo(tmp_path_factory.mktemp('demo'), line_pause=.03) as server: yield server
+
+
+@pytest.fixture
+def visitor(server: DemoServer):
+    "A browser without scripts."
+    with httpx.Client(base_url=server.url, timeout=60) as visitor:
+        visitor.get('/')
+        yield visitor
+
+
+def start(visitor: httpx.Client, sample: str = 'letter.jpg') -> str:
+    "Start a sample and return the address of its page."
+    answer = visitor.post(f'/samples/{sample}')
+    assert answer.status_code == 303
+    return answer.headers['location']
+
+
+Event = tuple[str, int, str]  # Name, id and data
+
+
+def events(visitor: httpx.Client, page: str, last_id: str = '', stop=lambda event: False) -> list[Event]:
+    "The events of a document's stream, up to the one that is a reason to `stop`."
+    found: list[Event] = []
+    headers = {'Last-Event-ID': last_id} if last_id else {}
+    with visitor.stream('GET', f'{page}/stream', headers=headers) as answer:
+        assert answer.status_code == 200 and answer.headers['content-type'].startswith('text/event-stream')
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            if line:
+                name, _, value = line.partition(': ')
+                fields[name] = fields.get(name, '') + value + '\n'
+            else:
+                if 'data' in fields: found.append((fields['event'].strip(), int(fields['id']), fields['data']))
+                fields = {}
+                if found and stop(found[-1]): break
+    return found
+
+
+def lines(found: list[Event]) -> list[str]:
+    "The lines of text in the events, as `page-line` in the order of their coming."
+    return [line for _, _, data in found for line in re.findall(r'data-box="box-(\d+-\d+)"', data)]
+
+
+@talks_to_server
+def test_document_is_streamed_and_kept(visitor: httpx.Client) -> None:
+    page = start(visitor)
+    found = events(visitor, page)
+    assert lines(found) == [f'1-{n}' for n in range(1, 20)]
+    assert found[-1][0] == 'end' and SENTENCE in ''.join(data for _, _, data in found)
+    whole = visitor.get(page).text
+    assert SENTENCE in whole and 'data-status="completed"' in whole and 'sse-connect' not in whole
+    assert 'line 19 of 19 · page 1 of 1' in whole
+    text = visitor.get(f'{page}/text')
+    assert SENTENCE in text.text and 'attachment' in text.headers['content-disposition'] and '\n\nYour cousin' in text.text
+    assert Image.open(io.BytesIO(visitor.get(f'{page}/pages/1').content)).size == (1240, 1754)
+    assert visitor.get(f'{page}/pages/2').status_code == 404
+    assert lines(events(visitor, page)) == lines(found)  # and again, from the start
+
+
+@talks_to_server
+def test_reconnecting_browser_gets_the_rest_only(visitor: httpx.Client) -> None:
+    page = start(visitor)
+    first = events(visitor, page, stop=lambda event: len(lines([event])) and event[1] >= 5)
+    rest = events(visitor, page, last_id=str(first[-1][1]))
+    assert lines(first) + lines(rest) == [f'1-{n}' for n in range(1, 20)]
+    for forged in ('-1', 'x', '1e9', '9'*5000):
+        assert lines(events(visitor, page, last_id=forged)) == lines(first) + lines(rest)
+    assert lines(events(visitor, page, last_id='99999')) == []
+
+
+@talks_to_server
+def test_second_document_waits_and_cancel_keeps_the_queue(visitor: httpx.Client) -> None:
+    first, second, third = start(visitor, 'minutes.tiff'), start(visitor), start(visitor)
+    assert 'Waiting, 1 ahead' in visitor.get(second).text and 'Waiting, 2 ahead' in visitor.get(third).text
+    assert 'waiting, 2 ahead' in visitor.get('/shelf').text
+    assert visitor.post(f'{second}/cancel').status_code == 303
+    assert 'Nothing had been read' in visitor.get(second).text and 'Waiting, 1 ahead' in visitor.get(third).text
+    events(visitor, first, stop=lambda event: lines([event]))
+    visitor.post(f'{first}/cancel')
+    page = visitor.get(first).text
+    assert 'data-status="cancelled"' in page and 0 < page.count('data-box=') < 18
+    assert lines(events(visitor, third)) == [f'1-{n}' for n in range(1, 20)]
+    assert visitor.post(f'{first}/cancel').status_code == 303  # too late: nothing happens
+    assert visitor.post(f'{second}/again').status_code == 303
+    assert len(lines(events(visitor, second))) == 19
+
+
+@talks_to_server
+def test_killed_worker_is_told_and_replaced(server: DemoServer, visitor: httpx.Client) -> None:
+    page = start(visitor, 'invoice.png')
+    events(visitor, page, stop=lambda event: lines([event]))
+    server.worker().kill()
+    assert events(visitor, page)[-1][0] == 'end'
+    whole = visitor.get(page).text
+    assert 'The reader stopped unexpectedly' in whole and 'SIGKILL' in whole and 'Read again' in whole
+    assert 0 < whole.count('data-box=') < 51
+    visitor.post(f'{page}/again')
+    assert len(lines(events(visitor, page))) == 51
+    assert 'data-status="completed"' in visitor.get(page).text
+
+
+@talks_to_server
+def test_bad_uploads_say_why(visitor: httpx.Client) -> None:
+    for name in ('empty', 'text', 'bomb', 'cut JPEG', 'one pixel'):
+        data, reason = BAD[name]
+        answer = visitor.post('/documents', files={'file': ('page.png', data)})
+        assert answer.status_code == 422 and reason in answer.text and 'Choose a scan' in answer.text
+        answer = visitor.post('/documents', files={'file': ('page.png', data)}, headers={'HX-Request': 'true'})
+        assert answer.status_code == 422 and reason in answer.text and '<main' not in answer.text
+    assert visitor.post('/documents', files={'file': ('page.png', bytes(MAX_BYTES + 2**17))}).status_code == 413
+    assert visitor.post('/documents', content=(part for part in [b'x'] * 3)).status_code == 411
+    assert visitor.post('/documents', data={'file': 'text'}).status_code == 422
+    assert visitor.post('/documents').status_code == 422
+    broken = visitor.post('/documents', content=b'broken', headers={'Content-Type': 'multipart/form-data; boundary=x'})
+    assert broken.status_code in (400, 422)
+    assert visitor.post('/samples/..%2f..%2fREADME.md').status_code == 404
+    assert 'Nothing here yet' in visitor.get('/').text
+
+
+@talks_to_server
+def test_hostile_file_name_is_only_text(visitor: httpx.Client) -> None:
+    name = '../"><img src=x onerror=alert(1)>.png'
+    page = visitor.post('/documents', files={'file': (name, picture())}).headers['location']
+    events(visitor, page)
+    for path in (page, '/'):
+        text = visitor.get(path).text
+        assert '<img src=x' not in text and html.escape('<img src=x onerror=alert(1)>.png') in text
+    assert 'No text was found on this page' in visitor.get(page).text
+
+
+@talks_to_server
+def test_documents_of_others_are_unknown(server: DemoServer, visitor: httpx.Client) -> None:
+    page = start(visitor)
+    events(visitor, page)
+    unknown = '/documents/' + '0'*32
+    with httpx.Client(base_url=server.url) as other:
+        for path in ('', '/pages/1', '/text', '/stream'):
+            foreign, never = other.get(page + path), other.get(unknown + path)
+            assert (foreign.status_code, foreign.text) == (never.status_code, never.text) and foreign.status_code == 404
+        assert 'This document is not here' in other.get(page).text
+        for path in ('/cancel', '/again'): assert other.post(page + path).status_code == 404
+        assert page not in other.get('/').text
+    assert page in visitor.get('/').text
+
+
+@talks_to_server
+def test_state_changes_by_own_posts_only(visitor: httpx.Client) -> None:
+    page = start(visitor, 'minutes.tiff')
+    for path in ('/documents', '/samples/letter.jpg', f'{page}/cancel', f'{page}/again'):
+        for name, value in [('Sec-Fetch-Site', 'cross-site'), ('Sec-Fetch-Site', 'same-site'), ('Origin', 'null'),
+                            ('Origin', 'http://evil.example')]:
+            assert visitor.post(path, headers={name: value}).status_code == 403
+        assert visitor.get(path).status_code in (404, 405)
+    shelf = visitor.get('/shelf').text
+    assert shelf.count('/documents/') == 1 and 'cancelled' not in shelf
+    own = str(visitor.base_url).rstrip('/')
+    assert visitor.post(f'{page}/cancel', headers={'Origin': own, 'Sec-Fetch-Site': 'same-origin'}).status_code == 303
+    wait_until(lambda: 'cancelled' in visitor.get('/shelf').text, 10, 'the cancelled job to be shown')
+
+
+@talks_to_server
+def test_files_outside_the_static_folder_are_not_served(server: DemoServer) -> None:
+    for path in ('/static/../app.py', '/static/%2e%2e/app.py', '/static/..%2fapp.py', '/../mkdocs.yml',
+                 '/%2e%2e/mkdocs.yml', '/mkdocs.yml'):
+        request = httpx.Request('GET', server.url)
+        request.url = request.url.copy_with(raw_path=path.encode())
+        with httpx.Client() as client: assert client.send(request).status_code == 404, path

@@ -1,0 +1,231 @@
+"""The demo as a visitor sees it, in a real browser."""
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+
+import pytest
+
+from demo import vendor
+from demo.documents import MAX_BYTES, SAMPLE_FOLDER
+from demo_server import DemoServer, serve_demo, wait_until
+
+pytestmark = [pytest.mark.limit(120),
+              pytest.mark.may_leave('children', reason='the worker of the running demo, which `serve_demo` checks')]
+
+
+@pytest.fixture(scope='module')
+def htmx() -> None:
+    "htmx from its package: a test must not depend on a CDN."
+    if (vendor.FOLDER/'sse.js').exists(): return
+    try: vendor.fetch()
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f'NO BROWSER TEST: NOT TESTED. htmx cannot be fetched with npm: {error}')
+
+
+@pytest.fixture(scope='module')
+def server(htmx: None, tmp_path_factory: pytest.TempPathFactory):
+    "A demo slow enough to be watched."
+    with serve_demo(tmp_path_factory.mktemp('demo'), line_pause=.15) as server: yield server
+
+
+class Wire:
+    "A line to the server that can be cut."
+
+    def __init__(self, url: str) -> None:
+        self.ends: list[socket.socket] = []
+        self.threads: list[threading.Thread] = []
+        self.target = ('127.0.0.1', int(url.rpartition(':')[2]))
+        self.door = socket.create_server(('127.0.0.1', 0))
+        self.url = f'http://127.0.0.1:{self.door.getsockname()[1]}'
+
+    def __enter__(self) -> 'Wire':
+        self.start(self.accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.door.shutdown(socket.SHUT_RDWR)
+        self.cut()
+        for thread in self.threads: thread.join(10)
+        for end in (self.door, *self.ends): end.close()
+
+    def start(self, run, *args: socket.socket) -> None:
+        "Run something in a thread."
+        self.threads.append(threading.Thread(target=run, args=args))
+        self.threads[-1].start()
+
+    def accept(self) -> None:
+        "Connect whoever comes with the server."
+        with suppress(OSError):
+            while True:
+                near, far = self.door.accept()[0], socket.create_connection(self.target)
+                self.ends += [near, far]
+                self.start(self.pump, near, far)
+                self.start(self.pump, far, near)
+
+    def pump(self, source: socket.socket, target: socket.socket) -> None:
+        "Carry bytes until one end is closed."
+        with suppress(OSError):
+            while data := source.recv(65536): target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        "End every connection; new ones are welcome."
+        for end in self.ends:
+            with suppress(OSError): end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def visitor(server: DemoServer, browser):
+    "A new visitor's first page; nothing may be asked of any other machine, and no script may fail."
+    strangers: list[str] = []
+    errors: list[str] = []
+    context = browser.new_context(base_url=server.url, viewport={'width': 1280, 'height': 800})
+    context.set_default_timeout(20_000)
+    context.on('request', lambda request: own(request.url) or strangers.append(request.url))
+    context.on('weberror', lambda error: errors.append(str(error.error)))
+    page = context.new_page()
+    page.goto('/')
+    yield page
+    context.close()
+    assert not strangers and not errors
+
+
+def own(url: str) -> bool:
+    "Whether an address is on this machine."
+    return url.startswith(('http://127.0.0.1:', 'data:'))
+
+
+def text_of(page) -> list[str]:
+    "The pieces of text on the page."
+    return page.locator('.rows span').all_inner_texts()
+
+
+def wait_for_lines(page, count: int) -> None:
+    "Wait until `count` pieces of text are shown."
+    page.wait_for_function('count => document.querySelectorAll(".rows span").length >= count', arg=count)
+
+
+def state_of(page) -> str | None:
+    "The status that the page shows."
+    return page.locator('#state').get_attribute('data-status')
+
+
+def wait_for_state(page, state: str) -> None:
+    "Wait until the page shows the status `state`."
+    page.wait_for_selector(f'#state[data-status={state}]')
+
+
+def test_text_grows_and_a_refresh_loses_and_doubles_nothing(visitor) -> None:
+    visitor.get_by_role('button', name='A tilted letter').click()
+    wait_for_lines(visitor, 4)
+    assert 'line' in visitor.locator('#progress').inner_text() and visitor.locator('.box.lit').count() >= 4
+    before = text_of(visitor)
+    second_tab = visitor.context.new_page()
+    second_tab.goto(visitor.url)
+    visitor.reload()
+    for page in (visitor, second_tab): wait_for_lines(page, len(before) + 2)
+    assert state_of(visitor) == 'running' and text_of(visitor)[:len(before)] == before
+    for page in (visitor, second_tab):
+        wait_for_state(page, 'completed')
+        assert len(text_of(page)) == page.locator('.box.lit').count() == page.locator('.box').count() == 19
+        assert text_of(page)[0] == '14 March 1987' and len(set(text_of(page))) == 19
+    shown = text_of(visitor)
+    visitor.reload()
+    assert text_of(visitor) == shown and 'line 19 of 19 · page 1 of 1' in visitor.locator('#progress').inner_text()
+
+
+def test_lost_connection_is_resumed(server: DemoServer, visitor) -> None:
+    with Wire(server.url) as wire:
+        visitor.goto(wire.url)
+        visitor.get_by_role('button', name='A tilted letter').click()
+        wait_for_lines(visitor, 3)
+        wire.cut()
+        visitor.get_by_text('The connection was lost').wait_for()
+        visitor.get_by_text('The connection was lost').wait_for(state='detached')
+        wait_for_state(visitor, 'completed')
+        assert len(text_of(visitor)) == len(set(text_of(visitor))) == 19
+
+
+def test_second_document_waits_and_the_first_can_be_cancelled(visitor) -> None:
+    visitor.get_by_role('button', name='An invoice').click()
+    wait_for_lines(visitor, 2)
+    second = visitor.context.new_page()
+    second.goto('/')
+    second.get_by_role('button', name='Minutes, two pages').click()
+    second.get_by_text('Waiting, 1 ahead').first.wait_for()
+    assert second.locator('.sheet').count() == 2 and not text_of(second)
+    visitor.locator('#act').focus()
+    visitor.keyboard.press('Enter')
+    wait_for_state(visitor, 'cancelled')
+    assert visitor.evaluate('document.activeElement.id') == 'act'  # now "Read again"
+    read = len(text_of(visitor))
+    wait_for_lines(second, 3)
+    assert 2 <= read == len(text_of(visitor)) < 51
+    assert 'cancelled' in second.locator('#shelf').inner_text()
+    second.wait_for_function('document.querySelectorAll("#text-2 span").length > 1')
+    assert 'page 2 of 2' in second.locator('#progress').inner_text()
+    second.get_by_role('button', name='Cancel').click()
+    wait_for_state(second, 'cancelled')
+
+
+def test_killed_worker_is_told_and_read_again_works(server: DemoServer, visitor) -> None:
+    visitor.get_by_role('button', name='A tilted letter').click()
+    wait_for_lines(visitor, 3)
+    server.worker().kill()
+    wait_for_state(visitor, 'failed')
+    assert 'The reader stopped unexpectedly' in visitor.locator('#state').inner_text()
+    read = text_of(visitor)
+    assert 3 <= len(read) < 19
+    visitor.get_by_role('button', name='Read again').click()
+    wait_for_state(visitor, 'pending')
+    wait_for_state(visitor, 'completed')
+    assert len(text_of(visitor)) == 19 and text_of(visitor)[:len(read)] == read
+
+
+def test_upload_and_bad_uploads(visitor, tmp_path) -> None:
+    chooser, notice = visitor.locator('#file'), visitor.locator('#notice')
+    def upload(name: str, data: bytes) -> None:
+        (tmp_path/name).write_bytes(data)
+        chooser.set_input_files(tmp_path/name)
+    for name, data, reason in [('empty.png', b'', 'empty'), ('note.txt', b'hello', 'not an image'),
+                               ('cut.jpg', (SAMPLE_FOLDER/'letter.jpg').read_bytes()[:40_000], 'damaged'),
+                               ('big.png', bytes(MAX_BYTES + 1), 'too large')]:
+        upload(name, data)
+        notice.get_by_text(reason).wait_for()
+    visitor.evaluate('document.querySelector("#file").dataset.max = 1e9')  # a browser that does not check
+    upload('bigger.png', bytes(MAX_BYTES + 2**18))
+    wait_until(lambda: 'too large' in notice.inner_text(), 20, 'the answer of the server')
+    upload('<b>letter<b>.jpg', (SAMPLE_FOLDER/'letter.jpg').read_bytes())
+    wait_for_lines(visitor, 1)
+    assert visitor.locator('h1').inner_text() == '<b>letter<b>.jpg'
+    visitor.get_by_role('button', name='Cancel').click()
+    wait_for_state(visitor, 'cancelled')
+
+
+def test_phone_and_dark(visitor) -> None:
+    visitor.set_viewport_size({'width': 390, 'height': 844})
+    visitor.emulate_media(color_scheme='dark', reduced_motion='reduce')
+    for _ in range(2):
+        assert visitor.evaluate('document.documentElement.scrollWidth') == 390
+        assert visitor.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(23, 24, 26)'
+        if visitor.locator('.samples').count(): visitor.get_by_role('button', name='An invoice').click()
+        wait_for_lines(visitor, 2)
+    image, text = visitor.locator('.paper').bounding_box(), visitor.locator('.text').bounding_box()
+    assert image['y'] + image['height'] < text['y']
+    visitor.get_by_role('button', name='Cancel').click()
+    wait_for_state(visitor, 'cancelled')
+
+
+def test_restarted_server_says_that_the_document_is_gone(htmx: None, browser, tmp_path_factory) -> None:
+    page = browser.new_page()
+    with serve_demo(tmp_path_factory.mktemp('demo'), line_pause=1) as server:
+        page.goto(server.url)
+        page.get_by_role('button', name='A tilted letter').click()
+        wait_for_state(page, 'pending')
+        port = int(server.url.rpartition(':')[2])
+    page.get_by_text('The connection was lost').wait_for()
+    with serve_demo(tmp_path_factory.mktemp('demo'), port=port):
+        page.get_by_role('heading', name='This document is not here').wait_for()
+        page.get_by_role('link', name='Read another one').click()
+        page.get_by_text('Nothing here yet').wait_for()
