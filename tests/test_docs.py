@@ -154,6 +154,7 @@ def address(site):
 @pytest.mark.parametrize('size', [(1280, 900), (390, 844)], ids=['desktop', 'phone'])
 def test_in_a_browser(address, browser, size):
     "Pictures are drawn, search finds a name, nothing is asked of another host, no page is wider than the screen"
+    from playwright.sync_api import expect
     page = browser.new_page(viewport=dict(width=size[0], height=size[1]))
     asked, complaints = [], []
     page.on('request', lambda r: asked.append(r.url))
@@ -165,9 +166,9 @@ def test_in_a_browser(address, browser, size):
     for p in docs.read_pages():
         pictures = sum(c['source'].count('```mermaid') for c in p.cells)
         page.goto(f'{address}{p.name}.html')
-        for i in range(pictures): page.locator('div.mermaid svg').nth(i).wait_for(state='attached', timeout=20_000)
-        assert page.locator('div.mermaid svg').count() == pictures
-        assert not page.locator('div.mermaid svg[aria-roledescription="error"]').count(), p.name
+        drawn = page.locator('div.mermaid svg:not([aria-roledescription="error"])')
+        try: expect(drawn).to_have_count(pictures, timeout=20_000)
+        except AssertionError as e: raise AssertionError(f'{p.name}: {pictures} pictures\n{complaints}') from e
         assert page.evaluate('document.documentElement.scrollWidth') <= size[0], p.name
     page.goto(f'{address}core/protocol.html')
     if size[0] < 1000: page.locator('label[for="__search"].md-icon').first.click()
