@@ -92,12 +92,12 @@ def upload_form() -> Any:
 def sample_button(name: str, title: str) -> Any:
     "A sample page to click on."
     image = fh.Img(src=f'/static/samples/{Path(name).stem}.webp', alt='', width=180, height=254)
-    return Form(Button(image, Span(title)), **posting(f'/samples/{name}'))
+    return Form(Button(image, Span(title)), **posting(f'/samples/{name}'), hx_disabled_elt='find button')
 
 
 def posting(path: str) -> dict[str, str]:
     "Attributes of a form that posts to `path`, through htmx if it is there; what comes back is a notice or a redirect."
-    return {'action': path, 'method': 'post', 'hx_post': path, 'hx_target': '#notice', 'hx_disabled_elt': 'find button'}
+    return {'action': path, 'method': 'post', 'hx_post': path, 'hx_target': '#notice'}
 
 
 def shelf(entries: Sequence[tuple[Document, BaseJob, int]], current: str = '') -> Any:
