@@ -5,15 +5,16 @@ import http.client
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-import pytest
 import uvicorn
 from cjm_fasthtml_sse.core import SSEBroadcastManager
 from fasthtml.common import EventStream, fast_app
 
 from cjm_fasthtml_workers.extensions.adapters import create_standard_adapters
+from support_plugins.managers import ReaderManager
 
 JOB = {'job_id': 'j1', 'plugin_id': 'whisper'}
 EVENTS = [('asr:started', JOB | {'status': 'running'}),
@@ -22,15 +23,22 @@ EVENTS = [('asr:started', JOB | {'status': 'running'}),
 
 class Site:
     "An app with one event stream, fed by the broadcaster of cjm-fasthtml-sse"
-    def __init__(self) -> None:
+    def __init__(self, last: str) -> None:
+        self.last = last   # event with which a stream ends
         self.sse = SSEBroadcastManager()
         self.broadcaster = create_standard_adapters(sse_manager=self.sse)[2]
+        self.manager = ReaderManager(event_broadcaster=self.broadcaster)
         self.app, route = fast_app(lifespan=self.lifespan)
         route('/events')(self.events)
+        route('/start')(self.start)
 
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
         self.loop = asyncio.get_running_loop()
-        yield
+        async with self.manager.lifespan(): yield
+
+    async def start(self) -> str:
+        job = await self.manager.start_job('reader', stream=True, words=['zwei\nZeilen', '"ä" <b>'])
+        return job.id
 
     async def events(self) -> Any: return EventStream(self.messages())
 
@@ -38,9 +46,10 @@ class Site:
         page = await self.sse.register_connection()
         try:
             yield ': connected\n\n'
-            for _ in EVENTS:
+            while True:
                 message = await page.get()
                 yield f"event: {message['type']}\ndata: {json.dumps(message['data'])}\n\n"
+                if message['type'] == self.last: break
         finally: await self.sse.unregister_connection(page)
 
     def broadcast(self, event_type: str, data: dict[str, Any]) -> None:
@@ -92,10 +101,8 @@ class Page:
         self.response.close()
         self.connection.close()
 
-@pytest.fixture
-def site() -> Site: return Site()
-
-def test_clients_of_a_real_server_read_what_is_broadcast(site: Site) -> None:
+def test_clients_of_a_real_server_read_what_is_broadcast() -> None:
+    site = Site('asr:completed')
     with serve(site.app) as port:
         pages = [Page(port) for _ in range(2)]
         try:
@@ -106,7 +113,24 @@ def test_clients_of_a_real_server_read_what_is_broadcast(site: Site) -> None:
             for page in pages: page.close()
         until(lambda: site.sse.connection_count == 0)
 
-def test_broadcast_to_nobody(site: Site) -> None:
+def test_broadcast_to_nobody() -> None:
+    site = Site('asr:completed')
     with serve(site.app):
         for event in EVENTS: site.broadcast(*event)
     assert [m['type'] for m in site.sse.get_history()] == [t for t, _ in EVENTS]
+
+def test_clients_of_a_real_server_follow_a_job() -> None:
+    site = Site('reader:completed')
+    with serve(site.app) as port:
+        page = Page(port)
+        try:
+            until(lambda: site.sse.connection_count == 1)
+            with urllib.request.urlopen(f'http://127.0.0.1:{port}/start', timeout=20) as response:
+                job_id = response.read().decode()
+            events = [(kind, data) for kind, data in page if data.get('job_id') == job_id]
+        finally: page.close()
+    names = ['queued', 'started', 'chunk', 'chunk', 'completed']
+    assert [kind for kind, _ in events if kind != 'reader:progress'] == [f'reader:{name}' for name in names]
+    assert [data['chunk'] for kind, data in events if kind == 'reader:chunk'] == ['zwei\nZeilen', '"ä" <b>']
+    assert all(data['plugin_id'] == 'reader' and data['status'] for _, data in events)
+    assert events[-1][1]['status'] == 'completed'

@@ -1,5 +1,6 @@
 "An installed package with two plugins for the real cjm-plugin-system, found by its entry points."
 import os
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ class Plain(ReaderInterface):
     def execute(self, /, *args: Any, **params: Any) -> Any:
         if 'fail' in params: raise LookupError(params['fail'])
         if 'hog' in params: raise MemoryError('no room for it')
+        if 'wait' in params: time.sleep(600)
         return {'text': f'{self.config.model} read it', 'metadata': {'pid': os.getpid(), 'params': params}}
 
     def is_available(self) -> bool: return True
