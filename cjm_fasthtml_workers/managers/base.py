@@ -304,7 +304,7 @@ def _start_worker(self:BaseJobManager):
     "Start the worker process and result monitor."
     self._running_supervisor().call(self._start_missing, 1)
 
-# %% ../../nbs/managers/base.ipynb #7bdb2a4b
+# %% ../../nbs/managers/base.ipynb #c62078b9
 @patch
 def _missing_workers(self:BaseJobManager) -> int:
     "How many workers the backlog needs and has not; called with the lock held."
@@ -336,10 +336,13 @@ def _start_in(self:BaseJobManager, slot: _Slot) -> None:
             self.last_restart_time = time.time()
     handle.start()
     if not handle.is_alive(): return
-    self._init_worker(handle)
     limit = self.worker_config.worker_start_timeout_seconds
     handle.start_timer = self._supervisor.call_later(limit, self._on_start_timeout, handle)
     self._report('register_worker', handle.pid, self.worker_type)
+    try: self._init_worker(handle)
+    except Exception as e:
+        handle.error, handle.error_traceback = f"the worker cannot be told what to load: {error_line(e)}", error_traceback(e)
+        handle.kill()
 
 @patch
 def _env(self:BaseJobManager, slot: _Slot) -> dict[str, str]:

@@ -1,0 +1,61 @@
+"The code of the README, pasted into an empty folder, does what the README says."
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1]/'README.md'
+
+def blocks(): return re.findall(r'^```python\n(.*?)^```', README.read_text(), re.M | re.S)
+
+@pytest.fixture
+def folder(tmp_path):
+    shout, main, transcription, run = blocks()
+    for name, code in {'shout': shout, 'main': main, 'transcription': transcription, 'run': run}.items():
+        (tmp_path/f'{name}.py').write_text(code)
+    return tmp_path
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+def get(url, limit):
+    "The page at `url`, as soon as somebody serves it."
+    deadline = time.monotonic() + limit
+    while True:
+        try: return urllib.request.urlopen(url, timeout=30).read().decode()
+        except OSError:
+            if time.monotonic() > deadline: raise
+            time.sleep(0.1)
+
+def group_is_alive(pgid):
+    try: os.killpg(pgid, 0)
+    except ProcessLookupError: return False
+    return True
+
+def test_ten_lines(folder):
+    port = free_port()
+    app = subprocess.Popen([sys.executable, 'main.py'], cwd=folder, env={**os.environ, 'PORT': str(port)},
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        page = get(f'http://127.0.0.1:{port}/', limit=30)
+        assert 'SO MUCH DEPENDS UPON' in page, page
+        app.send_signal(signal.SIGINT)
+        said, _ = app.communicate(timeout=30)
+    finally:
+        if group_is_alive(app.pid): os.killpg(app.pid, signal.SIGKILL)
+        app.wait(10)
+    assert 'Traceback' not in said, said
+
+def test_own_manager(folder):
+    done = subprocess.run([sys.executable, 'run.py'], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.strip() == "completed {'transcript': 'talk.mp3, as heard by tiny'}"
