@@ -8,6 +8,7 @@ from typing import Any
 
 from doubles import eventually
 from support_plugins.managers import ReaderManager
+from support_plugins.plain import sticky_worker
 
 CLASHES = dict.fromkeys(['self', 'plugin_name', 'type', 'job_id', 'args', 'params', 'config', 'function'], 1)
 
@@ -106,3 +107,20 @@ def test_new_worker_has_the_last_configuration(tmp_path: Path) -> None:
         assert second.result['text'] == 'large read it'
     with_manager(test)
     assert log.read_text().startswith('load plain large\nload plain large\n')
+
+class StickyManager(ReaderManager):
+    def get_worker_entry_point(self) -> Callable: return sticky_worker()
+
+def test_plain_plugin_whose_unload_raises() -> None:
+    async def main() -> None:
+        manager = StickyManager()
+        async with manager.lifespan():
+            assert (await run_job(manager, 'sticky', self=1)).result == {'config': {'size': 1}, 'params': {'self': 1}}
+            assert not await manager.unload_plugin('sticky')
+            state = await manager.get_worker_state()
+            assert state and state['loaded_plugins'] == []
+            job = await run_job(manager, 'sticky')
+            assert (job.error, job.status) == (None, 'completed')
+            assert not await manager.reload_plugin('sticky', {'size': 2})
+            assert (await run_job(manager, 'sticky')).result['config'] == {'size': 1}
+    asyncio.run(main())
