@@ -1,0 +1,380 @@
+"""Runs one case in a process of its own, and checks after it what must hold after every case.
+
+    async def case_one_job(ctx):
+        m = ctx.manager()
+        job = await ctx.start(m, 'echo', a=1)
+        await ctx.ended(job, 'completed')
+
+    def test_one_job(): run_case(case_one_job)
+
+The numbers I1 to I8 in the messages:
+I1 each accepted job ends in time; I2 an end never changes, and is told once; I3 a result belongs to its own job (give jobs
+a `nonce`, `ctx.start` does); I4 the next three plain jobs complete; I5 the event loop never stalled; I6 no more children,
+threads, descriptors than before; I7 every waiter and stream woke up; I8 nothing on stderr but our own log lines.
+"""
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import importlib
+import inspect
+import itertools
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
+from cjm_fasthtml_workers.core.errors import JobNotFound
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+
+HOME = Path(__file__).resolve().parents[2]
+CASE_TOKEN = 'FAULT_CASE_TOKEN'   # in the environment of all processes of one case, also those that lost their parents
+END_SECONDS = float(os.environ.get('FAULTS_END_SECONDS', 10))   # I1, I7
+STALL_SECONDS = .25    # I5; the goal is 0.025 on a machine that does nothing else
+SETTLE_SECONDS = 3     # I6
+TERMINAL = ('completed', 'failed', 'cancelled')
+PLUGINS = {name: f'tests.faults.plugins:{name.title()}' for name in ('echo', 'sleeper', 'polite', 'streamer', 'pid', 'do')}
+
+# ---- Outside: start a case, watch it, judge it
+
+def family(token: str) -> list[psutil.Process]:
+    "All live processes that descend from the one that was given this token."
+    found = []
+    for p in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if p.environ().get(CASE_TOKEN) == token and p.status() != psutil.STATUS_ZOMBIE: found.append(p)
+    return found
+
+class App:
+    "A Python process whose whole family can be seen and ended; use as a context manager."
+    def __init__(self, *args: str, env: dict[str, str] | None = None, cwd: Path | str = HOME, **popen: Any):
+        self.token = uuid.uuid4().hex
+        env = {**os.environ, 'PYTHONPATH': str(HOME), **(env or {}), CASE_TOKEN: self.token}
+        self._files = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]   # no pipes: whoever is left behind holds them
+        stdout, stderr = self._files
+        self.popen = subprocess.Popen([sys.executable, *args], env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout,
+                                      stderr=stderr, **{'start_new_session': True, **popen})
+        self.pid = self.popen.pid
+
+    def __enter__(self) -> 'App': return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.kill_family()
+        self.popen.kill()
+        self.popen.wait()
+        for f in self._files: f.close()
+
+    def kill_family(self) -> None:
+        for p in family(self.token):
+            with contextlib.suppress(psutil.Error): p.kill()
+
+    def said(self, what: int) -> str: return os.pread(self._files[what].fileno(), 2**26, 0).decode('utf-8', 'replace')
+    @property
+    def out(self) -> str: return self.said(0)   # so far
+    @property
+    def err(self) -> str: return self.said(1)
+
+    def until(self, text: str, timeout: float = 10) -> str:
+        "stdout, as soon as it has `text`."
+        deadline = time.monotonic() + timeout
+        while text not in self.out:
+            assert self.popen.poll() is None, f'it ended with {self.popen.returncode}: {self.out}{self.err}'
+            assert time.monotonic() < deadline, f'no {text!r} in {timeout} s: {self.out}{self.err}'
+            time.sleep(.005)
+        return self.out
+
+    def finish(self, timeout: float) -> int | None:  # None: it had to be killed
+        "The exit code."
+        try: return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill_family()
+            self.popen.wait()
+            return None
+
+    def left(self, timeout: float = 2.0) -> list[str]:
+        "Who of its family is still there after `timeout`, the process itself not counted."
+        def look() -> list[psutil.Process]: return [p for p in family(self.token) if p.pid != self.pid]
+        deadline = time.monotonic() + timeout
+        while (found := look()) and time.monotonic() < deadline: time.sleep(.02)
+        out = []
+        for p in found:
+            with contextlib.suppress(psutil.Error): out.append(f'{p.pid} {" ".join(p.cmdline())[:200]}')
+        return out
+
+def strange_lines(stderr: str, allow: str | None = None) -> list[str]:
+    "I8: what is on stderr and is no log line of ours; an exception that only the supervisor's safety net caught counts too."
+    ok = re.compile(allow) if allow else None
+    return [line for line in stderr.splitlines() if line.strip() and not (ok and ok.search(line))
+            and (not line.startswith('LOG cjm_fasthtml_workers') or 'an action of the supervisor failed' in line)]
+
+def run_case(
+    case: Callable[..., Any] | str,  # The function, or "tests.faults.test_x:case_name"
+    *args: Any,  # For the case, after `ctx`; JSON
+    timeout: float = 40,
+    allow: str | None = None,  # Regular expression: further lines that may be on stderr
+    env: dict[str, str] | None = None
+) -> dict[str, Any]:  # What the case returned, 'stall_ms' added
+    "Run a case in a process of its own; `AssertionError` with all that it said if anything does not hold."
+    name = case if isinstance(case, str) else f'tests.faults.{case.__module__.rpartition(".")[2]}:{case.__name__}'
+    with App('-X', 'faulthandler', '-m', 'tests.faults.harness', name, str(timeout), json.dumps(args), env=env) as app:
+        code = app.finish(timeout + 10)
+        left, out, err = app.left(), app.out, app.err
+    strange = strange_lines(err, allow)
+    said = f'\n---- stdout\n{out[-8000:]}\n---- stderr\n{err[-16000:]}'
+    assert code == 0, f'{name} {args}: {"killed after" if code is None else "exit code"} {timeout if code is None else code}{said}'
+    assert not left, f'{name} {args}: I6, left behind after the end: {left}{said}'
+    assert not strange, f'{name} {args}: I8, on stderr: {strange[:5]}{said}'
+    return json.loads(out.rpartition('RESULT ')[2])
+
+# ---- Inside
+
+class OneLine(logging.Formatter):
+    "Every line of a record begins so that it can be told from what is no log."
+    def format(self, record: logging.LogRecord) -> str:
+        start = f'LOG {record.name} {record.levelname}: '
+        return '\n'.join(start + line for line in super().format(record).splitlines())
+
+def descriptors() -> dict[str, str]:
+    out = {}
+    for fd in os.listdir('/proc/self/fd' if os.path.isdir('/proc/self/fd') else '/dev/fd'):
+        with contextlib.suppress(OSError): out[fd] = os.readlink(f'/proc/self/fd/{fd}') if os.path.isdir('/proc') else ''
+    return out
+
+def kernel_wait() -> float:
+    "Seconds that this thread was ready to run and got no processor."
+    try: return int(Path('/proc/thread-self/schedstat').read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError): return 0.0
+
+def snapshot() -> dict[str, set[str]]:
+    kids = set()
+    for p in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error): kids.add(f'{p.pid} {p.status()} {" ".join(p.cmdline())[:200]}')
+    shm = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
+    return {'children': kids, 'threads': {f'{t.name} {t.ident}' for t in threading.enumerate()},
+            'descriptors': {f'{fd} {to}' for fd, to in descriptors().items()},
+            'shm': {n for n in shm if not n.startswith('.org.chromium')}}
+
+class Watched(SimpleJobManager):
+    "Tells its case of every job."
+    ctx: 'Case'
+
+    async def start_job(self, /, plugin_id: str, **kwargs: Any) -> Any:
+        job = await super().start_job(plugin_id, **kwargs)
+        self.ctx.track(self, job, kwargs.get('nonce'))
+        return job
+
+class Case:
+    "What a case works with."
+    def __init__(self) -> None:
+        self.managers: list[Any] = []
+        self.jobs: list[tuple[Any, Any, Any]] = []     # manager, job, nonce
+        self.ends: dict[str, tuple[Any, ...]] = {}     # job id -> how it looked when it was first seen ended
+        self.streams: dict[Any, Any] = {}              # manager -> its events
+        self.tasks: list[tuple[str, asyncio.Task]] = []
+        self.unusable: set[Any] = set()                # managers that are not asked for three more jobs
+        self.worst_stall = 0.0
+        self.stall_limit = STALL_SECONDS
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.before = snapshot()
+        self._nonces = itertools.count(1)
+
+    # making
+
+    def manager(self,
+        plugins: dict[str, Any] | None = None,  # Added to the usual ones; see PLUGINS
+        config: dict[str, Any] | WorkerConfig | None = None,
+        cls: type = Watched,  # A subclass of `Watched`
+        only: bool = False,  # Without the usual plugins, except 'echo'
+        **kwargs: Any
+    ) -> Any:
+        "A manager; plugins are loaded when they are used."
+        usual = {'echo': PLUGINS['echo']} if only else PLUGINS
+        if not isinstance(config, WorkerConfig): config = WorkerConfig(**{'load_plugins': 'on_first_use', **(config or {})})
+        m = cls({**usual, **(plugins or {})}, worker_config=config, **kwargs)
+        m.ctx = self
+        self.managers.append(m)
+        self.streams[m] = m.events()
+        return m
+
+    def track(self, m: Any, job: Any, nonce: Any) -> None:
+        self.jobs.append((m, job, nonce))
+        with contextlib.suppress(RuntimeError):
+            if asyncio.get_running_loop() is not self.loop or len(self.jobs) > 200: return
+            self.tasks.append((f'wait_for_job {job.id}', self.loop.create_task(self._wait(m, job))))
+            self.tasks.append((f'stream_job {job.id}', self.loop.create_task(self._read(m, job))))
+
+    async def _wait(self, m: Any, job: Any) -> None:
+        with contextlib.suppress(JobNotFound): await m.wait_for_job(job.id)
+
+    async def _read(self, m: Any, job: Any) -> None:
+        with contextlib.suppress(JobNotFound):
+            async for _ in m.stream_job(job.id): pass
+
+    async def start(self, m: Any, plugin: str, options: JobOptions | None = None, **params: Any) -> Any:
+        "A job with a nonce."
+        return await m.start_job(plugin, job_options=options, nonce=f'nonce-{next(self._nonces)}', **params)
+
+    async def do(self, m: Any, code: str, options: JobOptions | None = None, **params: Any) -> Any:
+        "A job that runs this Python text in the worker."
+        return await self.start(m, 'do', options, code=code, **params)
+
+    # waiting
+
+    async def ended(self, job: Any, status: str | None = None, fault: str | None = None, timeout: float = END_SECONDS) -> Any:
+        "The job, when it has ended, and as it should."
+        m = next(m for m, j, _ in self.jobs if j is job)
+        await m.wait_for_job(job.id, timeout)
+        if status: assert (job.status, job.fault) == (status, fault), f'{job} ended with {job.error!r}\n{job.traceback}'
+        return job
+
+    async def until(self, condition: Callable[[], Any], what: str = 'the condition', timeout: float = END_SECONDS) -> Any:
+        "What `condition` gives, as soon as it is true."
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            if time.monotonic() > deadline: raise AssertionError(f'{what} did not come true in {timeout} s')
+            await asyncio.sleep(.003)
+        return value
+
+    async def running(self, m: Any, job: Any) -> int:
+        "The pid of its worker, when the job runs (its plugin is loaded and was called, as far as one can see)."
+        await self.until(lambda: job.status != 'pending', f'{job} to run')
+        assert job.status == 'running', f'{job} {job.error}'
+        await self.until(lambda: not job.status_message.startswith('loading'), f'{job} to be loaded')
+        return job.worker_pid
+
+    async def warm(self, m: Any, *plugins: str) -> int:
+        "The pid of a worker that is ready, with 'do' and these plugins loaded."
+        await self.ended(await self.do(m, 'pass'), 'completed')
+        for p in plugins: await self.ended(await self.start(m, p), 'completed')
+        return m.worker_process.pid
+
+    # the eight
+
+    def look(self) -> None:
+        "I2: note ends, and that none has changed."
+        for _, job, _ in self.jobs:
+            if job.status not in TERMINAL: continue
+            now = job.status, job.fault, job.error, job.completed_at, id(job.result)
+            then = self.ends.setdefault(job.id, now)
+            assert then == now, f'I2: {job.id} had ended as {then}, and became {now}'
+
+    async def _tick(self) -> None:
+        seen, last, waited = 0, time.perf_counter(), kernel_wait()
+        while True:
+            await asyncio.sleep(.005)
+            now, now_waited = time.perf_counter(), kernel_wait()
+            self.worst_stall = max(self.worst_stall, now - last - .005 - (now_waited - waited))
+            seen += 1
+            if seen % 4 == 0: self._look_at_open()
+            last, waited = time.perf_counter(), now_waited
+
+    def _look_at_open(self) -> None:
+        for _, job, _ in self.jobs[-500:]:
+            if job.id not in self.ends and job.status in TERMINAL:
+                self.ends[job.id] = job.status, job.fault, job.error, job.completed_at, id(job.result)
+
+    async def check(self) -> None:
+        "I1, I2, I3, I7, and I4 of managers that are open; may be called in the middle of a case."
+        deadline = time.monotonic() + END_SECONDS
+        for _, job, _ in self.jobs:
+            while job.status not in TERMINAL and time.monotonic() < deadline: await asyncio.sleep(.005)
+            assert job.status in TERMINAL, f'I1: {job} has not ended'
+        tasks = [t for _, t in self.tasks]
+        if tasks: await asyncio.wait(tasks, timeout=max(.5, deadline - time.monotonic()))
+        asleep = [name for name, t in self.tasks if not t.done()]
+        assert not asleep, f'I7: still waiting: {asleep}'
+        for t in tasks: t.result()
+        self.tasks.clear()
+        self.look()
+        for _, job, nonce in self.jobs:
+            if job.status == 'completed' and nonce is not None:
+                assert isinstance(job.result, dict) and job.result.get('nonce') == nonce, f'I3: {job} has {job.result!r:.200}'
+        for m in self.managers:
+            if not m._is_closed and m not in self.unusable: await self.three_more(m)
+
+    async def three_more(self, m: Any) -> None:
+        "I4"
+        jobs = [await self.start(m, 'echo', n=i) for i in range(3)]
+        for i, job in enumerate(jobs):
+            await m.wait_for_job(job.id, END_SECONDS)
+            assert job.status == 'completed' and job.result['n'] == i, f'I4: {job} ended with {job.error!r}\n{job.traceback}'
+
+    async def finish(self) -> None:
+        "All eight; closes the managers."
+        await self.check()
+        for m in self.managers:
+            async with asyncio.timeout(30): await m.aclose()
+        await self.check()
+        for m, events in self.streams.items(): await self._check_events(m, events)
+        self.look()
+        await self._nothing_left()
+
+    async def _check_events(self, m: Any, events: Any) -> None:
+        told: dict[str, list[str]] = {}
+        async with asyncio.timeout(END_SECONDS):
+            async for e in events:
+                if e.data['job_id'] is not None: told.setdefault(e.data['job_id'], []).append(e.type.partition(':')[2])
+        for owner, job, _ in self.jobs:
+            if owner is not m: continue
+            names = told.get(job.id, [])
+            ends = [n for n in names if n in TERMINAL]
+            assert ends == [job.status], f'I2: {job} was told to end as {ends}'
+            assert names[0] == 'queued' and names[-1] == ends[0], f'{job}: events out of order: {names[:5]}...{names[-3:]}'
+
+    async def _nothing_left(self) -> None:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while more := {k: v - self.before[k] for k, v in snapshot().items() if v - self.before[k]}:
+            assert time.monotonic() < deadline, f'I6: more than before: {more}'
+            gc.collect()
+            await asyncio.sleep(.02)
+
+    async def run(self, case: Callable[..., Any], args: list[Any]) -> Any:
+        self.loop = asyncio.get_running_loop()
+        self.before['descriptors'] |= snapshot()['descriptors']   # of the loop itself
+        ticker = self.loop.create_task(self._tick())
+        await asyncio.sleep(.01)
+        result = await case(self, *args)
+        await self.finish()
+        ticker.cancel()
+        with contextlib.suppress(asyncio.CancelledError): await ticker
+        assert self.worst_stall < self.stall_limit, f'I5: the loop stalled for {self.worst_stall * 1e3:.0f} ms'
+        return result
+
+@contextlib.contextmanager
+def watchdog(seconds: float) -> Iterator[None]:
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try: yield
+    finally: faulthandler.cancel_dump_traceback_later()
+
+def main(name: str, timeout: str, args: str) -> None:
+    "In the case's own process."
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    module, _, function = name.partition(':')
+    case, values = getattr(importlib.import_module(module), function), json.loads(args)
+    with watchdog(float(timeout)):
+        ctx = Case()
+        if inspect.iscoroutinefunction(case): result = asyncio.run(ctx.run(case, values))
+        else:   # a case that makes its loops itself, if any
+            result = case(ctx, *values)
+            asyncio.run(ctx.finish())
+    print('RESULT', json.dumps({**(result or {}), 'stall_ms': round(ctx.worst_stall * 1e3, 1)}))
+
+if __name__ == '__main__':
+    from tests.faults import harness   # not a second copy of everything, as `__main__`
+    harness.main(*sys.argv[1:])

@@ -1,0 +1,147 @@
+"""An app that brings its worker into a state and then ends in some way: `python -m tests.faults.life STATE ENDING FOLDER`.
+
+In FOLDER it leaves `ready` when it is in the state, and `report` when it got so far as to run the exit handlers.
+"""
+import asyncio
+import atexit
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cjm_fasthtml_workers.core.config import WorkerConfig
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+from tests.faults.harness import App, OneLine
+
+GRACE, STOP = .2, .3   # seconds: cancel_grace_seconds, shutdown_timeout_seconds
+FOREVER = 'open(begun, "w"); time.sleep(300)'
+CODE = {   # what the running job does
+    'busy': FOREVER,
+    'stuck': 'import ctypes; open(begun, "w"); ctypes.PyDLL(None).sleep(300)',   # in C, holding the GIL
+    'stubborn': 'import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n' + FOREVER,
+    'stopped': 'import signal; open(begun, "w"); os.kill(os.getpid(), signal.SIGSTOP); time.sleep(300)',
+    'parent': 'import subprocess, sys, ctypes\n'   # has children of every kind, and is in C itself
+              'subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])\n'
+              'subprocess.Popen("sleep 300 & sleep 300", shell=True)\n'
+              'if os.fork() == 0:\n    os.fork(); time.sleep(300); os._exit(0)\n'
+              'open(begun, "w"); ctypes.PyDLL(None).sleep(300)',
+    'streaming': 'def stream():\n    i = 0\n    while True:\n        yield f"{i} "; i += 1; time.sleep(.001)',
+}
+ENDED = {'busy': ['failed', 'interrupted'], 'idle': ['completed', None]}   # what a job is in the end
+STATES = {   # with the jobs as an orderly shutdown leaves them
+    'unstarted': [], 'idle': ['idle'], 'starting': ['waiting'], 'backoff': ['crashed', 'waiting'], 'cancelling': ['cancelled'],
+    'reloading': ['idle'], **{s: ['busy', 'waiting', 'waiting'] for s in CODE}}
+LOOKS = {'idle': ['completed', None], 'busy': ['failed', 'interrupted'], 'waiting': ['cancelled', None],
+         'cancelled': ['cancelled', None], 'crashed': ['failed', 'worker_crashed']}
+
+# ---- Outside
+
+class Life(App):
+    "Such an app, in the state."
+    def __init__(self, state: str, ending: str, folder: Path, *args: str):
+        self.state, self.ending, self.folder = state, ending, folder/f'{state}-{ending}'
+        self.folder.mkdir()
+        super().__init__('-X', 'faulthandler', '-m', 'tests.faults.life', state, ending, str(self.folder), *args)
+
+    def wait_ready(self, timeout: float = 20) -> dict[str, Any]:
+        "What it said when it was in its state."
+        deadline = time.monotonic() + timeout
+        while not (self.folder/'ready').exists():
+            if self.popen.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f'{self} did not get ready: {self.finish(0.1)}')
+            time.sleep(.01)
+        return json.loads((self.folder/'ready').read_text())
+
+    def report(self) -> dict[str, Any]:
+        "What its exit handlers found."
+        return json.loads((self.folder/'report').read_text())
+
+    def __repr__(self) -> str: return f'<app: {self.state}, {self.ending}>'
+
+# ---- Inside
+
+def say(folder: Path, name: str, **data: Any) -> None:
+    (folder/'new').write_text(json.dumps(data))
+    (folder/'new').rename(folder/name)
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition(): await asyncio.sleep(.005)
+
+def make_manager(state: str, begun: Path) -> SimpleJobManager:
+    init = {'starting': f'open({str(begun)!r}, "w"); time.sleep(300)',
+            'reloading': f'if config.get("slow"): open({str(begun)!r}, "w"); time.sleep(300)'}.get(state, '')
+    cfg = WorkerConfig(cancel_grace_seconds=60 if state == 'cancelling' else GRACE, shutdown_timeout_seconds=STOP,
+                       restart_policy='backoff', restart_backoff_base_seconds=300, restart_backoff_max_seconds=300)
+    return SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=cfg, configs={'do': {'init': init}})
+
+async def reach(m: SimpleJobManager, state: str, begun: Path, jobs: list[Any]) -> None:
+    async def do(code: str) -> None: jobs.append(await m.start_job('do', code=code, begun=str(begun)))
+    if state == 'unstarted': return
+    if state in CODE:
+        for code in (CODE[state], 'pass', 'pass'): await do(code)
+        if state == 'streaming': await anext(aiter(m.stream_job(jobs[0].id)))
+        else: await until(begun.exists)
+    elif state == 'starting':
+        await do('pass')
+        await until(begun.exists)
+    elif state == 'cancelling':
+        await do('from cjm_fasthtml_workers.core.context import cancel_requested; cancel_requested()\n' + FOREVER)
+        await until(begun.exists)
+        reach.cancel = asyncio.create_task(m.cancel_job(jobs[0].id))   # it listens, and does not obey
+        await asyncio.sleep(.05)
+    elif state == 'backoff':
+        await do('os._exit(3)')
+        await m.wait_for_job(jobs[0].id, 20)
+        await do('pass')
+    else:
+        await do('pass')
+        await m.wait_for_job(jobs[0].id, 20)
+        if state == 'reloading':
+            reach.reload = asyncio.create_task(m.reload_plugin('do', {
+                'init': f'open({str(begun)!r}, "w"); time.sleep(300)'}))
+            await until(begun.exists)
+
+async def hammer(m: SimpleJobManager, jobs: list[Any]) -> None:
+    "Starts jobs as fast as it can."
+    while True:
+        for _ in range(50): jobs.append(await m.start_job('do', code='pass'))
+        await m.wait_for_job(jobs[-1].id)
+
+async def main(m: SimpleJobManager, state: str, ending: str, folder: Path, jobs: list[Any]) -> None:
+    await reach(m, state, folder/'begun', jobs)
+    if ending.startswith('handler'):   # what many an app does
+        def stop(*_: Any) -> None:
+            m.shutdown()
+            sys.exit(5)
+        signal.signal(signal.SIGTERM, stop)
+    worker = m.worker_process
+    say(folder, 'ready', pid=os.getpid(), worker=worker.pid if worker else None)
+    if ending == 'shutdown': m.shutdown()
+    elif ending == 'aclose': await m.aclose()
+    elif ending == 'exit': sys.exit(3)
+    elif ending == 'raise': raise LookupError('nobody catches this')
+    elif ending == 'handler-busy': await hammer(m, jobs)
+    elif ending != 'end': await asyncio.sleep(300)
+
+def run(state: str, ending: str, folder: Path) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    jobs: list[Any] = []
+    begun_at = [0.0]
+    def report() -> None:   # registered first, so it runs last
+        say(folder, 'report', jobs=[[j.status, j.fault] for j in jobs], threads=[t.name for t in threading.enumerate()])
+    atexit.register(report)
+    m = make_manager(state, folder/'begun')
+    del begun_at
+    asyncio.run(main(m, state, ending, folder, jobs))
+
+if __name__ == '__main__':
+    with contextlib.suppress(): run(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

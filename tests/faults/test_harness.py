@@ -1,0 +1,48 @@
+"The harness itself: a good case passes, and each thing that must hold is really looked at."
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.faults.harness import run_case
+
+
+async def case_good(ctx):
+    m = ctx.manager()
+    job = await ctx.start(m, 'echo', a=1)
+    await ctx.ended(job, 'completed')
+    assert job.result['a'] == 1
+    await ctx.ended(await ctx.start(m, 'streamer', n=3), 'completed')
+    await ctx.ended(await ctx.do(m, 'raise ValueError("no")'), 'failed', 'plugin_error')
+    return {'pid': m.worker_process.pid}
+
+def test_a_good_case(): assert run_case(case_good)['pid']
+
+async def case_bad(ctx, what):
+    if what != 'I8': m = ctx.manager()
+    if what == 'I1': await ctx.start(m, 'sleeper', seconds=30)
+    if what == 'I2':
+        job = await ctx.ended(await ctx.start(m, 'echo'), 'completed')
+        await ctx.check()
+        job.status = 'failed'
+    if what == 'I3': await ctx.ended(await ctx.do(m, 'result = {"nonce": "of another"}'))
+    if what == 'I4': m.extract_job_result = lambda job, data: {'nonce': data['nonce']}
+    if what == 'I5': time.sleep(.5)
+    if what == 'I6': subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(30)'])
+    if what == 'I6t': threading.Thread(target=time.sleep, args=(8,), daemon=True, name='left-over').start()
+    if what == 'I7': ctx.tasks.append(('sleeper', asyncio.ensure_future(asyncio.Event().wait())))
+    if what == 'I8': os.write(2, b'Exception ignored in: something\n')
+
+@pytest.mark.parametrize('what', 'I1 I2 I3 I4 I5 I6 I6t I7 I8'.split())
+def test_a_bad_case(what, monkeypatch):
+    env = {'FAULTS_END_SECONDS': '1'}
+    with pytest.raises(AssertionError, match=what[:2]): run_case(case_bad, what, env=env)
+
+def case_hangs(ctx): threading.Event().wait()
+
+def test_a_case_that_hangs_shows_its_stacks():
+    with pytest.raises(AssertionError, match='case_hangs'): run_case(case_hangs, timeout=1)
