@@ -8,9 +8,9 @@
     def test_one_job(): run_case(case_one_job)
 
 The numbers I1 to I8 in the messages:
-I1 each accepted job ends in time; I2 an end never changes, and is told once; I3 a result belongs to its own job (give jobs
-a `nonce`, `ctx.start` does); I4 the next three plain jobs complete; I5 the event loop never stalled; I6 no more children,
-threads, descriptors than before; I7 every waiter and stream woke up; I8 nothing on stderr but our own log lines.
+I1 each accepted job ends in time; I2 an end never changes, and is told once; I3 a result belongs to its own job (by
+their `nonce`, which `ctx.start` gives); I4 the next three plain jobs complete; I5 the event loop never stalled; I6 no
+more children, threads, descriptors than before; I7 every waiter and stream woke up; I8 nothing on stderr but our log.
 """
 import asyncio
 import contextlib
@@ -44,9 +44,9 @@ HOME = Path(__file__).resolve().parents[2]
 CASE_TOKEN = 'FAULT_CASE_TOKEN'   # in the environment of all processes of one case, also those that lost their parents
 END_SECONDS = float(os.environ.get('FAULTS_END_SECONDS', 10))   # I1, I7
 STALL_SECONDS = .25    # I5; the goal is 0.025 on a machine that does nothing else
-SETTLE_SECONDS = 3     # I6
+SETTLE_SECONDS = float(os.environ.get('FAULTS_SETTLE_SECONDS', 3))   # I6
 TERMINAL = ('completed', 'failed', 'cancelled')
-PLUGINS = {name: f'tests.faults.plugins:{name.title()}' for name in ('echo', 'sleeper', 'polite', 'streamer', 'pid', 'do')}
+PLUGINS = {n: f'tests.faults.plugins:{n.title()}' for n in ('echo', 'sleeper', 'polite', 'streamer', 'pid', 'do')}
 
 # ---- Outside: start a case, watch it, judge it
 
@@ -63,10 +63,10 @@ class App:
     def __init__(self, *args: str, env: dict[str, str] | None = None, cwd: Path | str = HOME, **popen: Any):
         self.token = uuid.uuid4().hex
         env = {**os.environ, 'PYTHONPATH': str(HOME), **(env or {}), CASE_TOKEN: self.token}
-        self._files = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]   # no pipes: whoever is left behind holds them
+        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()   # a pipe would be held by who is left behind
         stdout, stderr = self._files
-        self.popen = subprocess.Popen([sys.executable, *args], env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout,
-                                      stderr=stderr, **{'start_new_session': True, **popen})
+        popen = {'stdin': subprocess.DEVNULL, 'start_new_session': True, **popen}
+        self.popen = subprocess.Popen([sys.executable, *args], env=env, cwd=cwd, stdout=stdout, stderr=stderr, **popen)
         self.pid = self.popen.pid
 
     def __enter__(self) -> 'App': return self
@@ -115,7 +115,7 @@ class App:
         return out
 
 def strange_lines(stderr: str, allow: str | None = None) -> list[str]:
-    "I8: what is on stderr and is no log line of ours; an exception that only the supervisor's safety net caught counts too."
+    "I8: what is on stderr and no log line of ours, and exceptions that only the supervisor's safety net caught."
     ok = re.compile(allow) if allow else None
     return [line for line in stderr.splitlines() if line.strip() and not (ok and ok.search(line))
             and (not line.startswith('LOG cjm_fasthtml_workers') or 'an action of the supervisor failed' in line)]
@@ -134,7 +134,8 @@ def run_case(
         left, out, err = app.left(), app.out, app.err
     strange = strange_lines(err, allow)
     said = f'\n---- stdout\n{out[-8000:]}\n---- stderr\n{err[-16000:]}'
-    assert code == 0, f'{name} {args}: {"killed after" if code is None else "exit code"} {timeout if code is None else code}{said}'
+    assert code is not None, f'{name} {args}: killed after {timeout} s{said}'
+    assert code == 0, f'{name} {args}: exit code {code}{said}'
     assert not left, f'{name} {args}: I6, left behind after the end: {left}{said}'
     assert not strange, f'{name} {args}: I8, on stderr: {strange[:5]}{said}'
     return json.loads(out.rpartition('RESULT ')[2])
@@ -148,9 +149,9 @@ class OneLine(logging.Formatter):
         return '\n'.join(start + line for line in super().format(record).splitlines())
 
 def descriptors() -> dict[str, str]:
-    out = {}
-    for fd in os.listdir('/proc/self/fd' if os.path.isdir('/proc/self/fd') else '/dev/fd'):
-        with contextlib.suppress(OSError): out[fd] = os.readlink(f'/proc/self/fd/{fd}') if os.path.isdir('/proc') else ''
+    out, folder = {}, '/proc/self/fd' if os.path.isdir('/proc/self/fd') else '/dev/fd'
+    for fd in os.listdir(folder):
+        with contextlib.suppress(OSError): out[fd] = os.readlink(f'{folder}/{fd}') if folder.startswith('/proc') else ''
     return out
 
 def kernel_wait() -> float:
@@ -195,15 +196,15 @@ class Case:
 
     def manager(self,
         plugins: dict[str, Any] | None = None,  # Added to the usual ones; see PLUGINS
-        config: dict[str, Any] | WorkerConfig | None = None,
+        config: dict[str, Any] | None = None,  # For `WorkerConfig`
         cls: type = Watched,  # A subclass of `Watched`
         only: bool = False,  # Without the usual plugins, except 'echo'
         **kwargs: Any
     ) -> Any:
         "A manager; plugins are loaded when they are used."
         usual = {'echo': PLUGINS['echo']} if only else PLUGINS
-        if not isinstance(config, WorkerConfig): config = WorkerConfig(**{'load_plugins': 'on_first_use', **(config or {})})
-        m = cls({**usual, **(plugins or {})}, worker_config=config, **kwargs)
+        config = {'load_plugins': 'on_first_use', **(config or {})}
+        m = cls({**usual, **(plugins or {})}, worker_config=WorkerConfig(**config), **kwargs)
         m.ctx = self
         self.managers.append(m)
         self.streams[m] = m.events()
@@ -233,14 +234,16 @@ class Case:
 
     # waiting
 
-    async def ended(self, job: Any, status: str | None = None, fault: str | None = None, timeout: float = END_SECONDS) -> Any:
+    async def ended(self, job: Any, status: str | None = None, fault: str | None = None,
+                    timeout: float = END_SECONDS) -> Any:
         "The job, when it has ended, and as it should."
         m = next(m for m, j, _ in self.jobs if j is job)
         await m.wait_for_job(job.id, timeout)
         if status: assert (job.status, job.fault) == (status, fault), f'{job} ended with {job.error!r}\n{job.traceback}'
         return job
 
-    async def until(self, condition: Callable[[], Any], what: str = 'the condition', timeout: float = END_SECONDS) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str = 'the condition',
+                    timeout: float = END_SECONDS) -> Any:
         "What `condition` gives, as soon as it is true."
         deadline = time.monotonic() + timeout
         while not (value := condition()):
@@ -300,8 +303,9 @@ class Case:
         self.tasks.clear()
         self.look()
         for _, job, nonce in self.jobs:
-            if job.status == 'completed' and nonce is not None:
-                assert isinstance(job.result, dict) and job.result.get('nonce') == nonce, f'I3: {job} has {job.result!r:.200}'
+            if job.status != 'completed' or nonce is None: continue
+            got = job.result.get('nonce') if isinstance(job.result, dict) else None
+            assert got == nonce, f'I3: {job} has {job.result!r:.200}'
         for m in self.managers:
             if not m._is_closed and m not in self.unusable: await self.three_more(m)
 
@@ -310,7 +314,8 @@ class Case:
         jobs = [await self.start(m, 'echo', n=i) for i in range(3)]
         for i, job in enumerate(jobs):
             await m.wait_for_job(job.id, END_SECONDS)
-            assert job.status == 'completed' and job.result['n'] == i, f'I4: {job} ended with {job.error!r}\n{job.traceback}'
+            assert job.status == 'completed', f'I4: {job} ended with {job.error!r}\n{job.traceback}'
+            assert job.result['n'] == i, f'I4: {job} has {job.result!r:.200}'
 
     async def finish(self) -> None:
         "All eight; closes the managers."
@@ -332,7 +337,7 @@ class Case:
             names = told.get(job.id, [])
             ends = [n for n in names if n in TERMINAL]
             assert ends == [job.status], f'I2: {job} was told to end as {ends}'
-            assert names[0] == 'queued' and names[-1] == ends[0], f'{job}: events out of order: {names[:5]}...{names[-3:]}'
+            assert names[0] == 'queued' and names[-1] == ends[0], f'{job}: events {names[:5]}...{names[-3:]}'
 
     async def _nothing_left(self) -> None:
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -376,5 +381,5 @@ def main(name: str, timeout: str, args: str) -> None:
     print('RESULT', json.dumps({**(result or {}), 'stall_ms': round(ctx.worst_stall * 1e3, 1)}))
 
 if __name__ == '__main__':
-    from tests.faults import harness   # not a second copy of everything, as `__main__`
+    from tests.faults import harness  # not a second copy of everything, as `__main__`
     harness.main(*sys.argv[1:])

@@ -33,13 +33,13 @@ async def case_bad(ctx, what):
     if what == 'I4': m.extract_job_result = lambda job, data: {'nonce': data['nonce']}
     if what == 'I5': time.sleep(.5)
     if what == 'I6': subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(30)'])
-    if what == 'I6t': threading.Thread(target=time.sleep, args=(8,), daemon=True, name='left-over').start()
+    if what == 'I6t': threading.Thread(target=time.sleep, args=(4,), daemon=True, name='left-over').start()
     if what == 'I7': ctx.tasks.append(('sleeper', asyncio.ensure_future(asyncio.Event().wait())))
     if what == 'I8': os.write(2, b'Exception ignored in: something\n')
 
 @pytest.mark.parametrize('what', 'I1 I2 I3 I4 I5 I6 I6t I7 I8'.split())
-def test_a_bad_case(what, monkeypatch):
-    env = {'FAULTS_END_SECONDS': '1'}
+def test_a_bad_case(what):
+    env = {'FAULTS_END_SECONDS': '1', 'FAULTS_SETTLE_SECONDS': '.5'}
     with pytest.raises(AssertionError, match=what[:2]): run_case(case_bad, what, env=env)
 
 def case_hangs(ctx): threading.Event().wait()
