@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from anyio import CapacityLimiter, to_thread
-from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from fasthtml.common import EventStream, FastHTML, FileResponse, Redirect, Request, to_xml
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.managers.base import BaseJob
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 
 from . import views
 from .documents import MAX_BYTES, SAMPLE_FOLDER, SAMPLES, TOO_LARGE, Document, Library, Refused

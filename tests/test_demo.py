@@ -6,8 +6,10 @@ import re
 
 import httpx
 import pytest
+from fasthtml.common import to_xml
 from PIL import Image
 
+from demo import views
 from demo.documents import MAX_BYTES, SAMPLE_FOLDER, Document, Library, Refused, clean_title, read_pages
 from demo.reader import PageReader, paragraph_starts, reading_order
 from demo_server import DemoServer, serve_demo, wait_until
@@ -125,6 +127,15 @@ def test_library_is_bounded_and_removes_its_files() -> None:
     assert len(list(library.folder.iterdir())) == 3
     library.close()
     assert not library.folder.exists()
+
+
+# --- The page ---
+
+def test_scripts_come_from_this_machine_or_else_from_the_cdn(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(views, 'VENDOR', tmp_path)
+    assert all('https://cdn.jsdelivr.net/npm/htmx' in to_xml(script) for script in views.scripts())
+    for name in ('htmx.min.js', 'sse.js'): (tmp_path/name).touch()
+    assert all('src="/static/vendor/' in to_xml(script) for script in views.scripts())
 
 
 # --- The server ---
