@@ -188,7 +188,7 @@ class _End:
         fd, self.fd = self.fd, -1
         return fd
 
-# %% ../../nbs/core/channels.ipynb #473bfa14
+# %% ../../nbs/core/channels.ipynb #87fbc56e
 class Sender(_End):
     "The writing end of a channel."
     def __init__(self,
@@ -197,6 +197,7 @@ class Sender(_End):
     ):
         super().__init__(fd)
         self.max_message_bytes = max_message_bytes
+        self.window = 0   # pieces of text that may be unread; 0: any number
         self._pending: deque[Any] = deque()
 
     def put(self, message: Any) -> None:

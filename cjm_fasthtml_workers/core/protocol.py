@@ -45,7 +45,7 @@ class WorkerRequestType(Enum):
     GET_STATE = "get_state"  # answer RESPONSE with what is loaded
     STOP = "stop"            # unload everything and leave
 
-# %% ../../nbs/core/protocol.ipynb #f675e2df
+# %% ../../nbs/core/protocol.ipynb #b5fbb926
 class WorkerResponseType(Enum):
     "Types of responses from worker process."
     READY = "ready"                # answers INIT
@@ -53,6 +53,7 @@ class WorkerResponseType(Enum):
     RESPONSE = "response"          # answers a command, with the command's request_id
     RESULT = "result"              # one job ended
     STREAM_CHUNK = "stream_chunk"  # text of a job that streams
+    STREAM_CHUNKS = "stream_chunks"  # several pieces of it that were waiting together
     PROGRESS = "progress"          # how far a job is
     LOADING = "loading"            # the job waits for its plugin to be loaded
     LOADED = "loaded"              # it is loaded, the job runs

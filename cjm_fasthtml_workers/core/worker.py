@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['error_line', 'causes', 'error_traceback', 'is_out_of_memory', 'base_worker_process', 'child_main']
 
-# %% ../../nbs/core/worker.ipynb #5ab1ea92
+# %% ../../nbs/core/worker.ipynb #7c7aa684
 import faulthandler
 import importlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +66,72 @@ def is_out_of_memory(
     return any(isinstance(c, MemoryError) or 'OutOfMemory' in type(c).__name__ or
                'out of memory' in _name_and_text(c).lower() for c in causes(e))
 
-# %% ../../nbs/core/worker.ipynb #4f663850
+# %% ../../nbs/core/worker.ipynb #f6115dd0
+_PAUSE_SECONDS = 0.001  # text after a pause of this length is sent by itself
+
+class _Outbox:
+    "The way to the manager, in order; pieces of text that were waiting travel together."
+    def __init__(self, results: Any):
+        self.results, self.window = results, getattr(results, 'window', 0)   # pieces that may be unread; 0: any number
+        self.batches = isinstance(results, Sender)
+        self._change = threading.Condition()
+        self._waiting: list[str] = []
+        self._job_id, self._unread, self._sent_at = '', 0, 0.0
+        self._thread: threading.Thread | None = None
+        self._is_idle = False
+        if self.window: context.set_on_ack(self.acknowledge)
+
+    def put(self, message: dict[str, Any]) -> None:
+        "Send `message`, behind everything that is waiting."
+        with self._change:
+            if self._waiting: self._flush()
+            self.results.put(message)
+
+    def put_text(self, job_id: str, text: str) -> None:
+        "Send a piece of text soon; waits while too many are unread."
+        with self._change:
+            while self.window and self._unread + len(self._waiting) >= self.window: self._change.wait()
+            self._waiting.append(text)
+            self._job_id = job_id
+            if not self.batches or (len(self._waiting) == 1 and time.monotonic() - self._sent_at > _PAUSE_SECONDS):
+                return self._flush()
+            if self._thread is None: self._start_thread()
+            elif self._is_idle: self._change.notify_all()
+
+    def acknowledge(self, n: int) -> None:
+        "The manager has read `n` pieces."
+        with self._change:
+            self._unread -= n
+            self._change.notify_all()
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._flush_for_ever, name='outbox', daemon=True)
+        self._thread.start()
+
+    def _flush_for_ever(self) -> None:
+        while True:
+            with self._change:
+                self._is_idle = True
+                while not self._waiting: self._change.wait()
+                self._is_idle = False
+                try: self._flush()
+                except ChannelClosed: return   # the app is gone; the control thread sees to the rest
+
+    def _flush(self) -> None:
+        texts, self._waiting = self._waiting, []
+        self._unread += len(texts)
+        if len(texts) == 1:
+            self.results.put({'type': WorkerResponseType.STREAM_CHUNK.value, 'job_id': self._job_id, 'chunk': texts[0],
+                              'is_final': False, 'metadata': None})
+        else: self.results.put({'type': WorkerResponseType.STREAM_CHUNKS.value, 'job_id': self._job_id, 'chunks': texts})
+        self._sent_at = time.monotonic()
+
+# %% ../../nbs/core/worker.ipynb #86d3d33e
 class _Worker:
     "The state of one worker process."
     def __init__(self, results: Any, responses: Any, factory: Callable[[], PluginManagerAdapter],
                  adapter: Callable[[Any], dict[str, Any]] | None, supports_streaming: bool):
-        self.results, self.responses, self.factory = results, responses, factory
+        self.results, self.responses, self.factory = _Outbox(results), responses, factory
         self.adapter, self.supports_streaming = adapter, supports_streaming
         self.manager: Any = None            # the `PluginManagerAdapter` that the factory made
         self.known: dict[str, Any] = {}     # name -> what discovery said
@@ -144,7 +205,7 @@ def _quietly(f: Callable[..., Any], *args: Any) -> Any:
     try: return f(*args)
     except BaseException: return None
 
-# %% ../../nbs/core/worker.ipynb #c20b63da
+# %% ../../nbs/core/worker.ipynb #fef633cc
 def _handle_execute(worker: _Worker, data: dict[str, Any]) -> None:
     before = list(worker.loaded)
     job = JobContext(data['job_id'], worker.results.put)
@@ -167,7 +228,7 @@ def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> WorkerRe
         raw = _call(worker, job, name, params, data.get('stream', False))
         if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled')
         fault = Fault.BAD_PAYLOAD
-        return WorkerResult(job.job_id, 'success', data=_sealed(worker.results, _as_dict(worker, raw)))
+        return WorkerResult(job.job_id, 'success', data=_sealed(worker.results.results, _as_dict(worker, raw)))
     except BaseException as e:
         if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled')
         if fault is not Fault.START_FAILED and is_out_of_memory(e): fault = Fault.OUT_OF_MEMORY
@@ -181,17 +242,17 @@ def _load_for(worker: _Worker, job: JobContext, name: str) -> None:
     job.tell(WorkerResponseType.LOADED)
 
 def _call(worker: _Worker, job: JobContext, name: str, params: dict[str, Any], stream: bool) -> Any:
-    if stream and worker.streams(name): return _stream(job, iter(worker.manager.execute_plugin_stream(name, **params)))
+    if stream and worker.streams(name): return _stream(worker.results, job, iter(worker.manager.execute_plugin_stream(name, **params)))
     return worker.manager.execute_plugin(name, **params)
 
 def _as_dict(worker: _Worker, raw: Any) -> dict[str, Any]:
     if worker.adapter is not None: return worker.adapter(raw)
     return raw if isinstance(raw, dict) else default_result_adapter(raw)
 
-# %% ../../nbs/core/worker.ipynb #5934bbd9
+# %% ../../nbs/core/worker.ipynb #09ab5094
 _MAX_TEXT = 8_000_000  # characters of streamed text kept for the result
 
-def _stream(job: JobContext, chunks: Iterator[Any]) -> Any:
+def _stream(outbox: _Outbox, job: JobContext, chunks: Iterator[Any]) -> Any:
     job.cooperate()
     text: list[str] = []
     size = 0
@@ -200,7 +261,7 @@ def _stream(job: JobContext, chunks: Iterator[Any]) -> Any:
         except StopIteration as stop: return _streamed(stop.value, text, size)
         chunk = chunk if type(chunk) is str else str(chunk)
         if not chunk: continue
-        job.tell(WorkerResponseType.STREAM_CHUNK, chunk=chunk, is_final=False, metadata=None)
+        outbox.put_text(job.job_id, chunk)
         size += len(chunk)
         if size <= _MAX_TEXT: text.append(chunk)
     close = getattr(chunks, 'close', None)
@@ -265,7 +326,7 @@ def base_worker_process(
         _HANDLERS[request.type](worker, request.data)
     for name in list(worker.loaded): _quietly(worker.unload, name)
 
-# %% ../../nbs/core/worker.ipynb #4aac0cf4
+# %% ../../nbs/core/worker.ipynb #ad32dcce
 def _die_with_parent(parent_pid: int) -> None:
     "On Linux: be killed when the app dies, also while C code holds the GIL."
     if sys.platform != 'linux': return
@@ -281,7 +342,10 @@ def _end_group() -> None:
 def _watch(control: Receiver) -> None:
     "Runs in the control thread: pass on requests to stop a job; go when the app is gone."
     try:
-        while True: context.request_cancel(control.get()['job_id'])
+        while True:
+            message = control.get()
+            if 'read' in message: context.acknowledge(message['read'])
+            else: context.request_cancel(message['job_id'])
     except BaseException: _end_group()
 
 # %% ../../nbs/core/worker.ipynb #7a7d7e51
@@ -317,7 +381,7 @@ def _import_main() -> None:
     from multiprocessing.spawn import prepare
     prepare(spec)
 
-# %% ../../nbs/core/worker.ipynb #d279e49c
+# %% ../../nbs/core/worker.ipynb #3d2b2c74
 def child_main(
     request_fd: int, result_fd: int, response_fd: int, control_fd: int,  # Our ends of the four pipes
     parent_pid: int  # Of the app
@@ -330,6 +394,7 @@ def child_main(
     requests, control = Receiver(request_fd), Receiver(control_fd)
     spec = requests.get()
     results, responses = (Sender(fd, spec['max_message_bytes']) for fd in (result_fd, response_fd))
+    results.window = spec['result_queue_size']
     _leave_forks_alone(requests, control, results, responses)
     threading.Thread(target=_watch, args=(control,), name='control', daemon=True).start()
     sys.path[:], sys.argv[:], _main = spec['sys_path'], spec['sys_argv'], spec['main']
@@ -343,7 +408,7 @@ def _run_entry(spec: dict[str, Any], requests: Receiver, results: Sender, respon
     try:
         for name in spec['preload_modules']: importlib.import_module(name)
         _install_logging(spec['log_level'])
-        _opened(spec['entry'])(requests, results, responses)
+        _opened(requests.get()['entry'])(requests, results, responses)   # a standby waits here
         return 0
     except ChannelClosed: return 1   # the app is gone
     except BaseException as e:

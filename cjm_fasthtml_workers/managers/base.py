@@ -41,7 +41,7 @@ _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
 log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/base.ipynb #89021a40
+# %% ../../nbs/managers/base.ipynb #f787f2e9
 @dataclass(eq=False)
 class _Slot:
     "A place for one worker after the other, and its history."
@@ -82,6 +82,7 @@ class BaseJobManager(ABC):
         self._streaming_plugins: set[str] | None = None   # as the worker said; None before there was one
         self._supervisor: Supervisor | None = None
         self._guard, self._pid = Guard(), os.getpid()
+        self._standbys: list[WorkerHandle] = []   # of the supervisor's thread only
         self._request_ids = itertools.count(1)
         self._is_closed, self._gone = False, threading.Event()
         self._at_exit: Callable[[], None] | None = None
@@ -304,7 +305,7 @@ def _start_worker(self:BaseJobManager):
     "Start the worker process and result monitor."
     self._running_supervisor().call(self._start_missing, 1)
 
-# %% ../../nbs/managers/base.ipynb #c62078b9
+# %% ../../nbs/managers/base.ipynb #cc28fc04
 @patch
 def _missing_workers(self:BaseJobManager) -> int:
     "How many workers the backlog needs and has not; called with the lock held."
@@ -327,15 +328,16 @@ def _start_in(self:BaseJobManager, slot: _Slot) -> None:
     if self._is_closed or slot.handle is not None: return
     try: entry = seal(self.get_worker_entry_point())
     except Exception as e: return self._start_failed(slot, WorkerStartError(f"the entry point cannot be sent: {e}"))
-    handle = WorkerHandle(self._supervisor, self._guard, self, Launch(entry, self.worker_config, self._env(slot)),
-                          slot.index, slot.generation + 1)
+    handle = self._take_standby(slot) or WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot))
     with self._lock:
         slot.handle, slot.generation = handle, slot.generation + 1
+        handle.index, handle.generation = slot.index, slot.generation
         if slot.generation > 1:
             slot.restarts += 1
             self.last_restart_time = time.time()
-    handle.start()
+    if handle.pid is None: handle.start()
     if not handle.is_alive(): return
+    handle.enter(entry)
     limit = self.worker_config.worker_start_timeout_seconds
     handle.start_timer = self._supervisor.call_later(limit, self._on_start_timeout, handle)
     self._report('register_worker', handle.pid, self.worker_type)
@@ -345,9 +347,32 @@ def _start_in(self:BaseJobManager, slot: _Slot) -> None:
         handle.kill()
 
 @patch
-def _env(self:BaseJobManager, slot: _Slot) -> dict[str, str]:
+def _launch_of(self:BaseJobManager, slot: _Slot) -> Launch:
     env = self.worker_config.worker_env or {}
-    return dict(env if isinstance(env, Mapping) else env[slot.index])
+    return Launch(self.worker_config, dict(env if isinstance(env, Mapping) else env[slot.index]))
+
+# %% ../../nbs/managers/base.ipynb #519a961f
+_STANDBY_DELAY_SECONDS = 1.0  # after a worker became ready
+
+@patch
+def _take_standby(self:BaseJobManager, slot: _Slot) -> WorkerHandle | None:
+    "A standby with the environment of this slot, which is no standby any more."
+    env = self._launch_of(slot).env
+    for handle in self._standbys:
+        if handle.is_alive() and handle.state == 'starting' and handle.launch.env == env:
+            self._standbys.remove(handle)
+            return handle
+    return None
+
+@patch
+def _fill_standbys(self:BaseJobManager) -> None:
+    "Start the standbys that are missing, for the slots in turn."
+    while not self._is_closed and len(self._standbys) < self.worker_config.standby_workers:
+        slot = self._slots[len(self._standbys) % len(self._slots)]
+        handle = WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot), index=-1, generation=0)
+        self._standbys.append(handle)
+        handle.start()
+        if not handle.is_alive(): return
 
 # %% ../../nbs/managers/base.ipynb #b83146c8
 @patch
@@ -374,12 +399,13 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
         except Exception: log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
     return configs
 
-# %% ../../nbs/managers/base.ipynb #208fdb67
+# %% ../../nbs/managers/base.ipynb #d3ed9e75
 @patch
 def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     "A worker said something. In the supervisor's thread."
     kind = message.get('type') if isinstance(message, dict) else None
     if kind in _FROM_WORKER: return _FROM_WORKER[kind](self, handle, message)
+    if kind in _TEXTS: handle.acknowledge(len(message.get('chunks', '1')))
     record = handle.job
     if record is None: return
     if isinstance(message, Unreadable): self._settle(record, _failed(Fault.BAD_PAYLOAD, message.error))
@@ -387,8 +413,9 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
         if kind == WorkerResponseType.RESULT.value: self._read_output(handle)
         getattr(self, _FROM_JOB[kind])(message)
 
+_TEXTS = ('stream_chunk', 'stream_chunks')
 _FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
-             'cooperates': '_handle_cooperates', 'loading': '_handle_loading', 'loaded': '_handle_loaded'}
+             'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates', 'loading': '_handle_loading', 'loaded': '_handle_loaded'}
 
 @patch
 def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
@@ -396,7 +423,7 @@ def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, A
     handle.loaded = set(message['loaded'])
     self._slots[handle.index].loaded = list(message['loaded'])
 
-# %% ../../nbs/managers/base.ipynb #6f4eda85
+# %% ../../nbs/managers/base.ipynb #16ff0c48
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     handle.start_timer.cancel()
     if handle.state != 'starting': return
@@ -409,6 +436,7 @@ def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any
         handed_over = self._hand_over()
     self._report('update_worker_state', handle.pid, status='idle', job_id='')
     self._send(handed_over)
+    if self.worker_config.standby_workers: self._supervisor.call_later(_STANDBY_DELAY_SECONDS, self._fill_standbys)
     self._answer_start(self._slots[handle.index], _load_failure(message))
 
 def _load_failure(ready: dict[str, Any]) -> WorkerStartError | None:
@@ -436,7 +464,7 @@ def _answer_start(self:BaseJobManager, slot: _Slot, error: WorkerStartError | No
     with self._lock: waiters, slot.waiters = slot.waiters, []
     for w in waiters: _resolve(w, error)
 
-# %% ../../nbs/managers/base.ipynb #ee41b129
+# %% ../../nbs/managers/base.ipynb #3ec40a22
 @patch
 def _handle_stream_chunk(
     self:BaseJobManager,
@@ -452,6 +480,10 @@ def _handle_stream_chunk(
         self._tell('chunk', record, chunk=chunk_data['chunk'])
         waiters, record.chunk_waiters = record.chunk_waiters, []
     self._wakeups.add(waiters)
+
+@patch
+def _handle_stream_chunks(self:BaseJobManager, message: dict[str, Any]) -> None:
+    for text in message['chunks']: self._handle_stream_chunk({'job_id': message['job_id'], 'chunk': text})
 
 @patch
 def _handle_progress(self:BaseJobManager, message: dict[str, Any]) -> None:
@@ -525,7 +557,7 @@ def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
         log.warning("the result of job %s cannot be used: %s", record.job.id, type(e).__name__)
         return _failed(Fault.BAD_PAYLOAD, f"the result cannot be used: {error_line(e)}", error_traceback(e))
 
-# %% ../../nbs/managers/base.ipynb #d1f4ae54
+# %% ../../nbs/managers/base.ipynb #50d87fa6
 @patch
 def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     "The run of a job is over: note how, free its worker, go on with the next job."
@@ -536,7 +568,7 @@ def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
         if is_free: self._free(handle)
         ticket, record.cancel_ticket = record.cancel_ticket, None
         handed_over = self._hand_over() if is_free else []
-    if is_free: self._after_job(handle)
+    if is_free: self._after_job(handle, record)
     _resolve(ticket, record.job.status == JobStatus.CANCELLED)
     self._send(handed_over)
 
@@ -547,8 +579,8 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     record.kills += ending.killed_worker
     if self._may_retry(record, ending): return self._try_again(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
-    if not self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result): return
-    record.job.exit_code = ending.exit_code
+    if not self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
+                             ending.exit_code): return
     self._tell(ending.status.value, record)
     self._wakeups.add(record.end_waiters + record.chunk_waiters)
     record.end_waiters, record.chunk_waiters = [], []
@@ -565,9 +597,21 @@ def _may_retry(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
 
 @patch
 def _try_again(self:BaseJobManager, record: JobRecord) -> None:
+    cfg = self.worker_config
+    pause = min(cfg.restart_backoff_base_seconds * 2.0 ** min(record.job.attempt - 1, 64), cfg.restart_backoff_max_seconds)
     self._book.retry(record)
     record.chunks.restart()
     self._tell('queued', record)
+    self._supervisor.call_later(pause, self._requeue, record)
+
+@patch
+def _requeue(self:BaseJobManager, record: JobRecord) -> None:
+    "The pause before another attempt is over."
+    with self._lock:
+        self._book.requeue(record)
+        handed_over = self._hand_over()
+    self._send(handed_over)
+    self._start_missing()
 
 @patch
 def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
@@ -575,7 +619,7 @@ def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
     handle.last_used, handle.jobs_done = time.monotonic(), handle.jobs_done + 1
     if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
 
-# %% ../../nbs/managers/base.ipynb #9e9f435f
+# %% ../../nbs/managers/base.ipynb #8c619c4d
 @patch
 def _on_job_completed(
     self:BaseJobManager,
@@ -598,9 +642,10 @@ def _run_hooks(self:BaseJobManager, record: JobRecord) -> None:
     if cls._on_job_finished is not BaseJobManager._on_job_finished: self._hooks.run(self._on_job_finished, job.id)
 
 @patch
-def _after_job(self:BaseJobManager, handle: WorkerHandle) -> None:
+def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
     if handle.state == 'stopping': return handle.kill()   # it outlived its SIGTERM, and has nothing to do any more
     if not handle.is_alive(): return
+    self._report_running(handle, record)   # if it was quicker than the report
     self._report('update_worker_state', handle.pid, status='idle', job_id='')
     cfg = self.worker_config
     is_worn = cfg.max_jobs_per_worker is not None and handle.jobs_done >= cfg.max_jobs_per_worker
@@ -647,12 +692,15 @@ def get_job_logs(
     "What the job printed and logged; `JobNotFound` for an unknown id."
     return self._book.get(job_id).logs.read()
 
-# %% ../../nbs/managers/base.ipynb #9c11facd
+# %% ../../nbs/managers/base.ipynb #024f7852
 @patch
 def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     "A worker is gone. In the supervisor's thread."
     if handle.tail: self.on_output(handle, b'\n')
     if handle.start_timer is not None: handle.start_timer.cancel()
+    if handle in self._standbys:
+        self._standbys.remove(handle)
+        return self._end_if_gone() if self._is_closed else None
     slot, record = self._slots[handle.index], handle.job
     with self._lock:
         if slot.handle is handle: slot.handle = None
@@ -900,7 +948,7 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(event_type if event_type.startswith(prefix) else prefix + event_type, data)
     except Exception: log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #92afddf6
+# %% ../../nbs/managers/base.ipynb #9869bf20
 @patch
 async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float, **data: Any) -> list[dict[str, Any]]:
     "What each worker answers; a worker that dies, or does not answer in time, has `ok` False."
@@ -925,7 +973,9 @@ async def unload_plugin(
 ) -> bool:  # True if successful, False otherwise
     "Unload a plugin from the worker to free resources."
     answers = await self._command(WorkerRequestType.UNLOAD, self.worker_config.unload_timeout_seconds, plugin_name=plugin_name)
-    return _all_ok(answers, f"unloading {plugin_name}")
+    ok = _all_ok(answers, f"unloading {plugin_name}")
+    if ok: self._report_loaded('', {})
+    return ok
 
 @patch
 async def reload_plugin(
@@ -938,6 +988,7 @@ async def reload_plugin(
                                   plugin_name=plugin_name, config=_seal_params(config, self.worker_config.max_message_bytes))
     ok = _all_ok(answers, f"reloading {plugin_name}")
     if ok or not answers: self._plugin_configs[plugin_name] = config
+    if ok: self._report_loaded(plugin_name, config)
     return ok
 
 def _all_ok(answers: list[dict[str, Any]], what: str) -> bool:
@@ -1005,7 +1056,7 @@ def result_monitor_thread(self:BaseJobManager) -> threading.Thread | None:
     "The thread that reads results."
     return self._supervisor.thread if self._supervisor is not None else None
 
-# %% ../../nbs/managers/base.ipynb #d9713697
+# %% ../../nbs/managers/base.ipynb #c9f53a57
 @patch
 def _report(self:BaseJobManager, method: str, *args: Any, **kwargs: Any) -> None:
     if self.resource_manager is None: return
@@ -1014,12 +1065,22 @@ def _report(self:BaseJobManager, method: str, *args: Any, **kwargs: Any) -> None
 
 @patch
 def _report_running(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    if handle.job is not record: return
+    if record.is_reported or self.resource_manager is None: return
+    record.is_reported = True
     config = self._plugin_configs.get(record.plugin_name)
     if config is None: config = self._registry_config(record.job.plugin_id)
     self._report('update_worker_state', handle.pid, status='running', job_id=record.job.id, plugin_name=record.plugin_name,
                  plugin_id=record.job.plugin_id, config=config,
                  loaded_plugin_resource=self._extract_plugin_resource_identifier(config))
+
+@patch
+def _report_loaded(self:BaseJobManager, plugin_name: str, config: dict[str, Any]) -> None:
+    "After a reload or, with an empty name, an unload."
+    if self.resource_manager is None: return
+    resource = self._extract_plugin_resource_identifier(config)
+    for pid in [s.handle.pid for s in self._slots if s.handle is not None and s.handle.state == 'ready']:
+        self._supervisor.call(functools.partial(self._report, 'update_worker_state', pid, plugin_name=plugin_name,
+                                                config=config, loaded_plugin_resource=resource))
 
 @patch
 def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
@@ -1029,7 +1090,7 @@ def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
         log.exception("no configuration for plugin %s", plugin_id)
         return {}
 
-# %% ../../nbs/managers/base.ipynb #953819bd
+# %% ../../nbs/managers/base.ipynb #d213b9e6
 @patch
 def shutdown(self:BaseJobManager):
     "Shutdown the manager and cleanup resources."
@@ -1062,6 +1123,7 @@ def _close(self:BaseJobManager) -> Supervisor | None:
 def _begin_shutdown(self:BaseJobManager) -> None:
     with self._lock:
         for record in self._book.backlog(): self._note_end(record, _Ending(JobStatus.CANCELLED))
+    for handle in self._standbys: handle.kill()   # there is nothing in it that could mind
     for slot in self._slots:
         if slot.pause is not None: slot.pause.cancel()
         slot.pause = None
@@ -1081,7 +1143,7 @@ def _shut_down_worker(self:BaseJobManager, handle: WorkerHandle) -> None:
 
 @patch
 def _end_if_gone(self:BaseJobManager) -> None:
-    if any(s.handle is not None for s in self._slots): return
+    if self._standbys or any(s.handle is not None for s in self._slots): return
     self._guard.close()
     self._hub.close()
     self._hooks.close()

@@ -145,7 +145,7 @@ class LineLog:
         "A copy."
         return JobLogs(list(self.lines), self.dropped)
 
-# %% ../../nbs/managers/jobs.ipynb #25bb2df1
+# %% ../../nbs/managers/jobs.ipynb #1d15e410
 @dataclass(eq=False)
 class JobRecord:
     "What the manager knows about one job."
@@ -161,6 +161,7 @@ class JobRecord:
     ending: tuple[JobStatus, Fault | None, str] | None = None  # What a stop in progress will make of it
     deadline: Any = None  # Timer of its run time
     kills: int = 0  # Workers that died of it
+    is_reported: bool = False  # Whether the resource manager knows that it runs
     cancel_ticket: Any = None  # Who waits for the end of a cancel
     chunks: ChunkLog = field(init=False)
     logs: LineLog = field(default_factory=LineLog)
@@ -174,7 +175,7 @@ class JobRecord:
         "Whether the job is in a terminal state."
         return self.job.status in TERMINAL_STATUSES
 
-# %% ../../nbs/managers/jobs.ipynb #9fbe976c
+# %% ../../nbs/managers/jobs.ipynb #6fecfba4
 _MAX_FINISHED_CHARS = 32 * 2**20  # of stream text, over all finished jobs
 
 class JobBook:
@@ -208,11 +209,8 @@ class JobBook:
         self._seq += 1
         record.seq = self._seq
         self._records[record.job.id] = record
-        self._push(record)
-
-    def _push(self, record: JobRecord) -> None:
-        heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
         self.waiting += 1
+        self.requeue(record)
 
     def peek(self) -> JobRecord | None:
         "Who is next; None if nobody waits."
@@ -220,10 +218,11 @@ class JobBook:
         return self._heap[0][2] if self._heap else None
 
     def backlog(self) -> list[JobRecord]:
-        "Who waits, in order."
-        return [r for *_, r in sorted(self._heap, key=lambda e: e[:2]) if r.job.status == JobStatus.PENDING]
+        "Who waits, in order; also for another attempt."
+        waiting = [r for r in self._records.values() if r.job.status == JobStatus.PENDING]
+        return sorted(waiting, key=lambda r: (-r.options.priority, r.seq))
 
-# %% ../../nbs/managers/jobs.ipynb #f687eaf4
+# %% ../../nbs/managers/jobs.ipynb #29188c48
 from fastcore.basics import patch
 
 @patch
@@ -232,37 +231,46 @@ def start(self:JobBook,
     worker: Any, pid: int | None  # Who runs it
 ) -> None:
     "Take a job out of the backlog: it runs now."
-    change_status(record.job, JobStatus.RUNNING)
     self.waiting -= 1
     if self._heap and self._heap[0][2] is record: heapq.heappop(self._heap)
     record.worker = worker
     record.job.started_at, record.job.worker_pid = self.now(), pid
+    change_status(record.job, JobStatus.RUNNING)
 
 @patch
 def retry(self:JobBook,
     record: JobRecord  # Runs now
 ) -> None:
-    "Put a job that runs back into the backlog, at its old place, for another attempt."
-    change_status(record.job, JobStatus.PENDING)
+    "The job will run again: it waits, but is not in the backlog before `requeue`."
     record.job.attempt += 1
     record.job.progress, record.worker, record.cooperates = None, None, False
-    self._push(record)
+    self.waiting += 1
+    change_status(record.job, JobStatus.PENDING)
 
-# %% ../../nbs/managers/jobs.ipynb #6dacaee0
+@patch
+def requeue(self:JobBook,
+    record: JobRecord  # After `retry`
+) -> None:
+    "Put it into the backlog, at its old place; harmless if it has ended meanwhile."
+    if record.job.status == JobStatus.PENDING: heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
+
+# %% ../../nbs/managers/jobs.ipynb #4f681570
 @patch
 def finish(self:JobBook,
     record: JobRecord,
     status: JobStatus,  # A terminal one
     fault: Fault | None = None, error: str | None = None, traceback: str | None = None,  # If it failed
-    result: dict[str, Any] | None = None  # If it completed
+    result: dict[str, Any] | None = None,  # If it completed
+    exit_code: int | None = None  # Of the worker that died of it
 ) -> bool:  # False: it had ended before, and nothing changed
     "End a job, once."
     was_pending = record.job.status == JobStatus.PENDING
-    if not change_status(record.job, status): return False
+    if status not in TRANSITIONS[record.job.status]: return False
     job = record.job
     job.completed_at, job.result, job.error, job.traceback = self.now(), result, error, traceback
-    job.fault = fault.value if fault else None
+    job.fault, job.exit_code = fault.value if fault else None, exit_code
     if status is JobStatus.COMPLETED: job.progress = 1.0
+    change_status(job, status)
     if was_pending: self._left_backlog()
     record.params = record.ending = None
     self._finished.append(record)

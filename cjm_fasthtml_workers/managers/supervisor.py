@@ -117,7 +117,7 @@ class Supervisor:
         "Let the thread end after this round. From any thread."
         self.call(setattr, self, '_is_ending', True)
 
-# %% ../../nbs/managers/supervisor.ipynb #2c92eacf
+# %% ../../nbs/managers/supervisor.ipynb #41c6bad5
 @patch
 def run(self:Supervisor) -> None:
     "The loop; returns after `end`."
@@ -155,8 +155,8 @@ def _run_timers(self:Supervisor) -> None:
 
 @patch
 def _woken(self:Supervisor) -> None:
-    self._is_awake = False
     with contextlib.suppress(BlockingIOError): os.read(self._wake_fd, 4096)
+    self._is_awake = False   # after the read: the byte of a caller in between would be swallowed and the flag stay set
 
 # %% ../../nbs/managers/supervisor.ipynb #8260ef64
 _open_fds: set[int] = set()   # ours, of all supervisors of this process
@@ -215,11 +215,10 @@ class Guard:
         os.close(self._fd)
         self._process, self._fd = None, -1
 
-# %% ../../nbs/managers/supervisor.ipynb #ffc9af85
+# %% ../../nbs/managers/supervisor.ipynb #21bc580b
 @dataclass(frozen=True)
 class Launch:
     "What a worker process is started with."
-    entry: Sealed  # The callable that takes the three queues
     config: WorkerConfig
     env: dict[str, str] = field(default_factory=dict)  # Added to the environment
 
@@ -253,7 +252,7 @@ class WorkerHandle:
         self.was_ready = False
         self.tail = b''                    # of its output, an unfinished line
         self.last_lines: deque[str] = deque(maxlen=50)
-        self._memory_kills = memory_kills()
+        self._memory_kills, self._read_texts = memory_kills(), 0
         self._popen: subprocess.Popen[bytes] | None = None
         self._timer: Timer | None = None
         self._fds: list[int] = []          # watched ones
@@ -313,7 +312,7 @@ def stats(self:WorkerHandle) -> dict[str, Any]:
     return {'worker': self.index, 'pid': self.pid, 'generation': self.generation, 'state': self.state,
             'loaded': sorted(self.loaded), 'jobs_done': self.jobs_done, 'rss_mb': self.rss_mb()}
 
-# %% ../../nbs/managers/supervisor.ipynb #7f4788d6
+# %% ../../nbs/managers/supervisor.ipynb #88d29bd5
 _PACKAGE_HOME = str(Path(__file__).resolve().parents[2]) if '__file__' in globals() else os.getcwd()
 
 def _command(fds: list[int]) -> list[str]:
@@ -325,10 +324,10 @@ def _command(fds: list[int]) -> list[str]:
 
 def _first_message(launch: Launch) -> dict[str, Any]:
     data = multiprocessing.spawn.get_preparation_data('worker')
-    return {'sys_path': [str(p) for p in sys.path], 'sys_argv': [str(a) for a in sys.argv], 'entry': launch.entry,
+    return {'sys_path': [str(p) for p in sys.path], 'sys_argv': [str(a) for a in sys.argv],
             'main': {k: v for k, v in data.items() if k.startswith('init_main')},
             'preload_modules': list(launch.config.preload_modules), 'log_level': logging.INFO,
-            'max_message_bytes': launch.config.max_message_bytes}
+            'max_message_bytes': launch.config.max_message_bytes, 'result_queue_size': launch.config.result_queue_size}
 
 @patch
 def start(self:WorkerHandle) -> None:
@@ -463,13 +462,30 @@ def read_output(self:WorkerHandle, everything: bool = False) -> None:
         if not data: return self.supervisor.unwatch(self._output_fd)
         self.owner.on_output(self, data)
 
-# %% ../../nbs/managers/supervisor.ipynb #8faceafe
+# %% ../../nbs/managers/supervisor.ipynb #606ac8f4
 @patch
 def send(self:WorkerHandle,
     message: dict[str, Any]
 ) -> None:
     "Put `message` on the request channel; never waits; harmless when the process is dead."
     self._offer(self.requests, message)
+
+@patch
+def enter(self:WorkerHandle,
+    entry: Sealed  # The callable that takes the three queues
+) -> None:
+    "Let the process run its entry point; until then it is a standby."
+    self.send({'entry': entry})
+
+@patch
+def acknowledge(self:WorkerHandle,
+    n: int  # Pieces of text that were read
+) -> None:
+    "Let the worker send more, when enough has been read to be worth a word."
+    self._read_texts += n
+    if 2 * self._read_texts < self.launch.config.result_queue_size: return
+    n, self._read_texts = self._read_texts, 0
+    self._offer(self.control, {'read': n})
 
 @patch
 def ask_job_to_stop(self:WorkerHandle,
