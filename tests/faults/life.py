@@ -1,17 +1,15 @@
 """An app that brings its worker into a state and then ends in some way: `python -m tests.faults.life STATE ENDING FOLDER`.
 
-In FOLDER it leaves `ready` when it is in the state, and `report` when it got so far as to run the exit handlers.
+It says READY when it is in the state, and REPORT from the last exit handler, if it gets so far.
 """
 import asyncio
 import atexit
-import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,6 @@ CODE = {   # what the running job does
               'open(begun, "w"); ctypes.PyDLL(None).sleep(300)',
     'streaming': 'def stream():\n    i = 0\n    while True:\n        yield f"{i} "; i += 1; time.sleep(.001)',
 }
-ENDED = {'busy': ['failed', 'interrupted'], 'idle': ['completed', None]}   # what a job is in the end
 STATES = {   # with the jobs as an orderly shutdown leaves them
     'unstarted': [], 'idle': ['idle'], 'starting': ['waiting'], 'backoff': ['crashed', 'waiting'], 'cancelling': ['cancelled'],
     'reloading': ['idle'], **{s: ['busy', 'waiting', 'waiting'] for s in CODE}}
@@ -43,32 +40,22 @@ LOOKS = {'idle': ['completed', None], 'busy': ['failed', 'interrupted'], 'waitin
 # ---- Outside
 
 class Life(App):
-    "Such an app, in the state."
-    def __init__(self, state: str, ending: str, folder: Path, *args: str):
-        self.state, self.ending, self.folder = state, ending, folder/f'{state}-{ending}'
-        self.folder.mkdir()
-        super().__init__('-X', 'faulthandler', '-m', 'tests.faults.life', state, ending, str(self.folder), *args)
+    "Such an app."
+    def __init__(self, state: str, ending: str, folder: Path):
+        self.state, self.ending = state, ending
+        folder = folder/f'{state}-{ending}'
+        folder.mkdir(exist_ok=True)
+        super().__init__('-X', 'faulthandler', '-m', 'tests.faults.life', state, ending, str(folder))
 
-    def wait_ready(self, timeout: float = 20) -> dict[str, Any]:
-        "What it said when it was in its state."
-        deadline = time.monotonic() + timeout
-        while not (self.folder/'ready').exists():
-            if self.popen.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f'{self} did not get ready: {self.finish(0.1)}')
-            time.sleep(.01)
-        return json.loads((self.folder/'ready').read_text())
-
-    def report(self) -> dict[str, Any]:
-        "What its exit handlers found."
-        return json.loads((self.folder/'report').read_text())
+    def heard(self, word: str, timeout: float = 30) -> dict[str, Any]:
+        "What it says on its line READY, when it is in its state, or REPORT, in its last exit handler."
+        return json.loads(self.until(f'{word} {{', timeout).rpartition(f'{word} ')[2].partition('\n')[0])
 
     def __repr__(self) -> str: return f'<app: {self.state}, {self.ending}>'
 
 # ---- Inside
 
-def say(folder: Path, name: str, **data: Any) -> None:
-    (folder/'new').write_text(json.dumps(data))
-    (folder/'new').rename(folder/name)
+def say(word: str, **data: Any) -> None: os.write(1, f'{word} {json.dumps(data)}\n'.encode())
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(20):
@@ -77,7 +64,7 @@ async def until(condition: Any) -> None:
 def make_manager(state: str, begun: Path) -> SimpleJobManager:
     init = {'starting': f'open({str(begun)!r}, "w"); time.sleep(300)',
             'reloading': f'if config.get("slow"): open({str(begun)!r}, "w"); time.sleep(300)'}.get(state, '')
-    cfg = WorkerConfig(cancel_grace_seconds=60 if state == 'cancelling' else GRACE, shutdown_timeout_seconds=STOP,
+    cfg = WorkerConfig(cancel_grace_seconds=GRACE, shutdown_timeout_seconds=STOP,
                        restart_policy='backoff', restart_backoff_base_seconds=300, restart_backoff_max_seconds=300)
     return SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=cfg, configs={'do': {'init': init}})
 
@@ -121,8 +108,7 @@ async def main(m: SimpleJobManager, state: str, ending: str, folder: Path, jobs:
             m.shutdown()
             sys.exit(5)
         signal.signal(signal.SIGTERM, stop)
-    worker = m.worker_process
-    say(folder, 'ready', pid=os.getpid(), worker=worker.pid if worker else None)
+    say('READY', worker=m.worker_process and m.worker_process.pid)
     if ending == 'shutdown': m.shutdown()
     elif ending == 'aclose': await m.aclose()
     elif ending == 'exit': sys.exit(3)
@@ -135,13 +121,11 @@ def run(state: str, ending: str, folder: Path) -> None:
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     jobs: list[Any] = []
-    begun_at = [0.0]
     def report() -> None:   # registered first, so it runs last
-        say(folder, 'report', jobs=[[j.status, j.fault] for j in jobs], threads=[t.name for t in threading.enumerate()])
+        say('REPORT', jobs=[[j.status, j.fault] for j in jobs], threads=[t.name for t in threading.enumerate()])
     atexit.register(report)
     m = make_manager(state, folder/'begun')
-    del begun_at
     asyncio.run(main(m, state, ending, folder, jobs))
 
 if __name__ == '__main__':
-    with contextlib.suppress(): run(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    run(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
