@@ -152,7 +152,8 @@ async def misuse(a: A) -> None:
 '''
 
 REVEALED = ['list[awkward.Point]', 'str', 'int', 'int', 'awkward.A', 'int', 'int', 'str', 'def ()', 'bool',
-            'int', 'str', 'int', 'str', 'int | None', 'awkward.Point', 'dict[str, list[int]]', 'bool', 'threading.Event'] + ['int'] * 3
+            'int', 'str', 'int', 'str', 'int | None', 'awkward.Point', 'dict[str, list[int]]', 'bool',
+            'threading.Event', 'int', 'int', 'int']
 
 @pytest.fixture(scope='module')
 def consumer(tmp_path_factory):
