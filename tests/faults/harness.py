@@ -46,7 +46,7 @@ END_SECONDS = float(os.environ.get('FAULTS_END_SECONDS', 10))   # I1, I7
 STALL_SECONDS = .25    # I5; the goal is 0.025 on a machine that does nothing else
 SETTLE_SECONDS = float(os.environ.get('FAULTS_SETTLE_SECONDS', 3))   # I6
 TERMINAL = ('completed', 'failed', 'cancelled')
-PLUGINS = {n: f'tests.faults.plugins:{n.title()}' for n in ('echo', 'sleeper', 'polite', 'streamer', 'pid', 'do')}
+PLUGINS = {n: f'tests.faults.plugins:{n.title()}' for n in 'echo sleeper polite streamer pid act do'.split()}
 
 # ---- Outside: start a case, watch it, judge it
 
@@ -231,6 +231,10 @@ class Case:
     async def do(self, m: Any, code: str, options: JobOptions | None = None, **params: Any) -> Any:
         "A job that runs this Python text in the worker."
         return await self.start(m, 'do', options, code=code, **params)
+
+    async def act(self, m: Any, code: str, options: JobOptions | None = None, **params: Any) -> Any:
+        "Likewise, and not as a stream."
+        return await self.start(m, 'act', options, code=code, **params)
 
     # waiting
 

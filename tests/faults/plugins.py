@@ -1,8 +1,11 @@
 """Plugins that behave, and one that does whatever it is told. A result has the `nonce` of its job."""
 import os
+import threading
 import time
 from typing import Any
 
+from cjm_fasthtml_workers.core import context
+from cjm_fasthtml_workers.core.adapters import PlainPluginManager
 from cjm_fasthtml_workers.core.context import cancel_requested, report_progress
 
 
@@ -46,19 +49,67 @@ class Pid:
         report_progress(.5, 'half')
         return {'nonce': nonce, 'pid': os.getpid(), 'config': self.config}
 
-class Do:
+class Act:
     "Runs Python text, given as a parameter: what it puts in `result` is the result."
     def __init__(self, config: dict[str, Any]): exec(config.get('init', ''), {'config': config, 'os': os, 'time': time})
     def execute(self, code: str, **params: Any) -> Any:
         names: dict[str, Any] = {'result': {'nonce': params.get('nonce')}, 'os': os, 'time': time, **params}
         exec(code, names)
         return names['result']
+
+class Do(Act):
+    "The same, as a stream: the text may define `stream()`, a generator."
     def execute_stream(self, code: str, **params: Any) -> Any:
-        "The text may define `stream()`, a generator."
         names: dict[str, Any] = {'result': {'nonce': params.get('nonce')}, 'os': os, 'time': time, **params}
         exec(code, names)
         if 'stream' in names: yield from names['stream']()
         return names['result']
+
+# ---- Values that misbehave when they are pickled or rebuilt
+
+class Trap:
+    "Runs `dump` when it is pickled and `load` when it is rebuilt (Python text; `in_worker` tells where)."
+    def __init__(self, dump: str = "", load: str = ""): self.dump, self.load = dump, load
+    def __reduce__(self) -> Any:
+        spring(self.dump)
+        return rebuild, (self.dump, self.load)
+
+def rebuild(dump: str, load: str) -> Trap:
+    spring(load)
+    return Trap(dump, load)
+
+def spring(code: str) -> None: exec(code, {'in_worker': context.in_worker, 'os': os, 'time': time})
+
+class UnpicklableError(Exception):
+    def __init__(self, a: int, b: int):   # rebuilding it from its args fails
+        super().__init__(f'{a} and {b}')
+        self.lock = threading.Lock()
+
+class UnprintableError(Exception):
+    def __str__(self) -> str: raise SystemExit(3)
+    __repr__ = __str__
+
+class NoTextError(Exception):
+    def __str__(self) -> str: return 7  # type: ignore
+
+class OwnBase(BaseException): pass
+
+# ---- Plugin managers whose building fails while a file is there
+
+class Factory(PlainPluginManager):
+    "Runs Python text at its building, or at discovery, if `flag` exists."
+    def __init__(self, plugins: Any, flag: str, where: str, code: str):
+        self.flag, self.where, self.code = flag, where, code
+        self.spring('factory')
+        super().__init__(plugins)
+    def spring(self, where: str) -> None:
+        if where == self.where and os.path.exists(self.flag): spring(self.code)
+    def discover_plugins(self) -> list:
+        self.spring('discovery')
+        return super().discover_plugins()
+    def load_plugin(self, plugin_data: Any, config: Any) -> None:
+        self.spring('load')
+        super().load_plugin(plugin_data, config)
 
 def touch(path: str) -> None:
     with open(path, 'w'): pass
