@@ -71,7 +71,7 @@ def made(tree: Path) -> bool:
             and same(before, tree, 'run `make prepare` and commit what it changes'))
 
 def lint(tree: Path) -> bool: return run(tree, 'ruff', 'check', '--no-cache')
-def types(tree: Path) -> bool: return run(tree, 'tools.stubs', '--types')
+def types(tree: Path) -> bool: return run(tree, 'tools.stubs') and run(tree, 'tools.stubs', '--types')
 def docs(tree: Path) -> bool: return run(tree, 'tools.docs', 'site')
 
 def lessons(tree: Path) -> bool:
