@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ async def until(condition: Any) -> None:
 def make_manager(state: str, begun: Path) -> SimpleJobManager:
     init = {'starting': f'open({str(begun)!r}, "w"); time.sleep(300)',
             'reloading': f'if config.get("slow"): open({str(begun)!r}, "w"); time.sleep(300)'}.get(state, '')
+    if state.startswith('paused'):   # everything timed shorter than the pause, and longer than it takes
+        limits: dict[str, Any] = dict(worker_start_timeout_seconds=2, job_timeout_seconds=2)
+        return SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=WorkerConfig(**limits),
+                                configs={'do': {'init': f'open({str(begun)!r}, "w"); time.sleep(.7)'}})
     cfg = WorkerConfig(cancel_grace_seconds=GRACE, shutdown_timeout_seconds=STOP,
                        restart_policy='backoff', restart_backoff_base_seconds=300, restart_backoff_max_seconds=300)
     return SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=cfg, configs={'do': {'init': init}})
@@ -75,7 +80,11 @@ async def reach(m: SimpleJobManager, state: str, begun: Path, jobs: list[Any]) -
         for code in (CODE[state], 'pass', 'pass'): await do(code)
         if state == 'streaming': await anext(aiter(m.stream_job(jobs[0].id)))
         else: await until(begun.exists)
-    elif state == 'starting':
+    elif state == 'paused-job':
+        await m.start()
+        for code in ('open(begun + "2", "w"); time.sleep(.7)', 'pass', 'pass'): await do(code)
+        await until(Path(f'{begun}2').exists)
+    elif state in ('starting', 'paused-start'):
         await do('pass')
         await until(begun.exists)
     elif state == 'cancelling':
@@ -95,11 +104,33 @@ async def reach(m: SimpleJobManager, state: str, begun: Path, jobs: list[Any]) -
                 'init': f'open({str(begun)!r}, "w"); time.sleep(300)'}))
             await until(begun.exists)
 
-async def hammer(m: SimpleJobManager, jobs: list[Any]) -> None:
-    "Starts jobs as fast as it can."
-    while True:
-        for _ in range(50): jobs.append(await m.start_job('do', code='pass'))
-        await m.wait_for_job(jobs[-1].id)
+class Id(str):
+    "The id of a job during whose acceptance the signal arrives: the book takes the hash of ids."
+    armed = False
+
+    def __hash__(self) -> int:
+        if self.armed:
+            self.armed = False
+            signal.raise_signal(signal.SIGTERM)
+        return super().__hash__()
+
+async def signal_inside(m: SimpleJobManager) -> None:
+    job = m.create_job('do', code='pass')
+    job.id = Id(job.id)
+    job.id.armed = True
+    m.create_job = lambda *args, **kwargs: job
+    await m.start_job('do')
+
+async def resume(m: SimpleJobManager, jobs: list[Any]) -> None:
+    "Wait until this process was stopped and goes on, then look around."
+    before, last = m.worker_process.pid, time.monotonic()
+    while (now := time.monotonic()) - last < 1:
+        last = now
+        await asyncio.sleep(.01)
+    for _ in range(3): jobs.append(await m.start_job('do', code='pass'))
+    for j in jobs: await m.wait_for_job(j.id, 10)
+    say('RESUMED', jobs=[[j.status, j.error] for j in jobs], worker_before=before, worker_after=m.worker_process.pid,
+        restarts=m.restart_count)
 
 async def main(m: SimpleJobManager, state: str, ending: str, folder: Path, jobs: list[Any]) -> None:
     await reach(m, state, folder/'begun', jobs)
@@ -109,11 +140,12 @@ async def main(m: SimpleJobManager, state: str, ending: str, folder: Path, jobs:
             sys.exit(5)
         signal.signal(signal.SIGTERM, stop)
     say('READY', worker=m.worker_process and m.worker_process.pid)
-    if ending == 'shutdown': m.shutdown()
+    if ending == 'resume': await resume(m, jobs)
+    elif ending == 'shutdown': m.shutdown()
     elif ending == 'aclose': await m.aclose()
     elif ending == 'exit': sys.exit(3)
     elif ending == 'raise': raise LookupError('nobody catches this')
-    elif ending == 'handler-busy': await hammer(m, jobs)
+    elif ending == 'handler-inside': await signal_inside(m)
     elif ending != 'end': await asyncio.sleep(300)
 
 def run(state: str, ending: str, folder: Path) -> None:

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 
 import pytest
 
@@ -47,3 +48,57 @@ def test_ctrl_c_in_every_state(tmp_path):
         for app in apps:
             err = judge(app, -signal.SIGINT)
             assert not (strange := strange_lines(err, ASYNC_CANCELLED)), f'{app}: {strange}'
+
+@pytest.mark.parametrize('sig', [signal.SIGTERM, signal.SIGHUP])
+def test_signal_that_nobody_handles(sig, tmp_path):
+    "To the app alone, then to its whole group, as a terminal and a service manager send it."
+    for kill in (os.kill, os.killpg):
+        stack, apps = all_states('wait', tmp_path, ['idle', 'stuck', 'starting'])
+        with stack:
+            for app in apps: app.heard('READY')
+            for app in apps: kill(app.pid, sig)
+            for app in apps:
+                assert app.finish(10) == -sig
+                assert not (left := app.left()), f'{app}: {left}'
+                assert not (strange := strange_lines(app.err)), f'{app}: {strange}'
+
+def test_ctrl_c_twice(tmp_path):
+    "Also while the first is being dealt with: in the loop, in an exit handler."
+    stack, apps = all_states('wait', tmp_path, ['idle', 'busy', 'stubborn', 'starting', 'streaming'])
+    with stack:
+        for app in apps: app.heard('READY')
+        for pause in (0, .02, .1):
+            for app in apps:
+                with contextlib.suppress(ProcessLookupError): os.killpg(app.pid, signal.SIGINT)
+            time.sleep(pause)   # a person's fingers
+        for app in apps:
+            assert app.finish(10) is not None, f'{app}: {app.err}'
+            assert not (left := app.left()), f'{app}: {left}'
+
+@pytest.mark.parametrize('ending', ['handler', 'handler-inside'])
+def test_shutdown_in_a_signal_handler(ending, tmp_path):
+    "The handler may interrupt any line of ours in the main thread, also one that holds a lock."
+    stack, apps = all_states(ending, tmp_path, ['idle', 'busy', 'starting'])
+    with stack:
+        for app in apps: app.heard('READY')
+        if ending == 'handler':
+            for app in apps: os.kill(app.pid, signal.SIGTERM)
+        for app in apps:
+            assert app.finish(8) == 5, f'{app}: {app.err[-5000:]}'
+            assert not (left := app.left()), f'{app}: {left}'
+
+def test_app_stopped_and_continued(tmp_path):
+    "What happened meanwhile is looked at before anything is held to have taken too long."
+    stack, apps = all_states('resume', tmp_path, ['idle', 'paused-job', 'paused-start'])
+    with stack:
+        for app in apps: app.heard('READY')
+        for app in apps: os.kill(app.pid, signal.SIGSTOP)
+        time.sleep(2.5)   # longer than all that is timed in these
+        for app in apps: os.kill(app.pid, signal.SIGCONT)
+        for app in apps:
+            assert app.finish(10) == 0, f'{app}: {app.err}'
+            assert not (left := app.left()), f'{app}: {left}'
+            seen = app.heard('RESUMED')
+            assert seen['worker_before'] == seen['worker_after'], f'{app}: {seen}'
+            assert all(status == 'completed' for status, _ in seen['jobs']), f'{app}: {seen} {app.err}'
+            assert seen['restarts'] == 0
