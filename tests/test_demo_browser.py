@@ -178,7 +178,6 @@ def test_killed_worker_is_told_and_read_again_works(server: DemoServer, visitor)
     read = text_of(visitor)
     assert 3 <= len(read) < 19
     visitor.get_by_role('button', name='Read again').click()
-    wait_for_state(visitor, 'pending')
     wait_for_state(visitor, 'completed')
     assert len(text_of(visitor)) == 19 and text_of(visitor)[:len(read)] == read
 
