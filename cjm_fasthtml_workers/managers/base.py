@@ -41,7 +41,7 @@ _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
 log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/base.ipynb #f787f2e9
+# %% ../../nbs/managers/base.ipynb #7da51b46
 @dataclass(eq=False)
 class _Slot:
     "A place for one worker after the other, and its history."
@@ -73,7 +73,7 @@ class BaseJobManager(ABC):
         self.plugin_registry, self.resource_manager = plugin_registry, resource_manager
         self.event_broadcaster = event_broadcaster
         self.last_restart_time: float | None = None   # seconds since the epoch
-        self._lock = threading.Lock()   # guards the book and the slots
+        self._lock = threading.RLock()   # guards the book and the slots; R: a signal handler may call `shutdown`
         self._book = JobBook(self.worker_config.max_finished_jobs)
         self._slots = [_Slot(i, RestartBudget(self.worker_config)) for i in range(self.worker_config.max_workers)]
         self._wakeups, self._hooks = Wakeups(), CallbackThreads(f'{worker_type}-hook')
@@ -152,7 +152,7 @@ def _find_plugin(self:BaseJobManager, plugin_id: str) -> tuple[str, dict[str, An
     if name in self._plugin_configs: return name, self._plugin_configs[name]
     return name, (self.plugin_registry.load_plugin_config(plugin_id) or {} if self.plugin_registry is not None else {})
 
-# %% ../../nbs/managers/base.ipynb #fb860121
+# %% ../../nbs/managers/base.ipynb #bc6777cd
 def _split_request(
     request: Mapping[str, Any],  # From `prepare_execute_request`
     job_id: str, plugin_name: str
@@ -172,17 +172,20 @@ def _seal_params(
     "A snapshot of `params`; `TypeError` names the one that cannot be pickled, `MessageTooLarge` says the size."
     try: sealed = seal(params, copy=True)
     except KeyboardInterrupt: raise
-    except BaseException as e: raise TypeError(_why_unpicklable(params, e)) from e
+    except BaseException as e:
+        why = _why_unpicklable(params)
+        if why is None and not isinstance(e, Exception): raise   # a signal handler's, and not the parameters'
+        raise TypeError(why or f"the parameters cannot be pickled: {error_line(e)}") from e
     if sealed.nbytes > max_bytes:
         raise MessageTooLarge(f"the parameters take {sealed.nbytes} bytes; max_message_bytes is {max_bytes}")
     return sealed
 
-def _why_unpicklable(params: dict[str, Any], error: BaseException) -> str:
+def _why_unpicklable(params: dict[str, Any]) -> str | None:  # None: each of them can be
     for name, value in params.items():
         try: seal(value)
         except KeyboardInterrupt: raise
-        except BaseException as e: return f"parameter {name!r} cannot be pickled: {type(e).__name__}: {e}"
-    return f"the parameters cannot be pickled: {type(error).__name__}: {error}"
+        except BaseException as e: return f"parameter {name!r} cannot be pickled: {error_line(e)}"
+    return None
 
 # %% ../../nbs/managers/base.ipynb #11996a35
 @patch_to(BaseJobManager)   # `patch` does not see the class of a positional-only `self`, and a job may have a parameter `self`
@@ -1090,17 +1093,23 @@ def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
         log.exception("no configuration for plugin %s", plugin_id)
         return {}
 
-# %% ../../nbs/managers/base.ipynb #d213b9e6
+# %% ../../nbs/managers/base.ipynb #695736e7
 @patch
 def shutdown(self:BaseJobManager):
     "Shutdown the manager and cleanup resources."
     if os.getpid() != self._pid: return   # a fork of the app: the workers are not its own
     supervisor = self._close()
     if supervisor is None or supervisor.is_current(): return
+    if self._is_interrupted(): return   # the exit of the interpreter waits instead
     cfg = self.worker_config
     if not self._gone.wait(cfg.cancel_grace_seconds + 3 * cfg.shutdown_timeout_seconds + 10):
         log.error("a worker could not be ended in time")
     supervisor.thread.join(5)
+
+@patch
+def _is_interrupted(self:BaseJobManager) -> bool:
+    "Whether this is a signal handler, above a frame that holds a lock which the supervisor needs."
+    return any(getattr(lock, '_is_owned', bool)() for lock in (self._lock, self._hub.lock))
 
 @patch
 async def aclose(self:BaseJobManager) -> None:
@@ -1115,7 +1124,6 @@ def _close(self:BaseJobManager) -> Supervisor | None:
         is_first, self._is_closed = not self._is_closed, True
     if self._supervisor is None: self._hub.close()
     elif is_first: self._supervisor.call(self._begin_shutdown)
-    if self._at_exit is not None: atexit.unregister(self._at_exit)
     self._wakeups.flush()
     return self._supervisor
 
@@ -1148,6 +1156,7 @@ def _end_if_gone(self:BaseJobManager) -> None:
     self._hub.close()
     self._hooks.close()
     self._wakeups.flush()
+    if self._at_exit is not None: atexit.unregister(self._at_exit)
     self._gone.set()
     self._supervisor.end()
 

@@ -94,7 +94,7 @@ class EventStream:
         if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
         self._sleeper = None
 
-# %% ../../nbs/managers/events.ipynb #b8783d6f
+# %% ../../nbs/managers/events.ipynb #1452010b
 _BROADCAST_SECONDS = 10.0  # for one event
 
 class EventHub:
@@ -105,7 +105,7 @@ class EventHub:
         broadcaster: Any = None  # `EventBroadcasterProtocol`
     ):
         self.worker_type, self.wakeups, self.broadcaster = worker_type, wakeups, broadcaster
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()   # R: a signal handler may shut the manager down in the middle of an event
         self.streams: set[EventStream] = set()
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -53,7 +53,7 @@ class RestartBudget:
         base, most = self.config.restart_backoff_base_seconds, self.config.restart_backoff_max_seconds
         return min(base * 2.0 ** min(self.failures - 1, 64), most)
 
-# %% ../../nbs/managers/supervisor.ipynb #4c1e5f03
+# %% ../../nbs/managers/supervisor.ipynb #def192c0
 class Timer:
     "Something that will happen, unless it is cancelled."
     __slots__ = ('when', 'action', 'args')
@@ -81,7 +81,7 @@ class Supervisor:
         for fd in (self._wake_fd, self._wake_write_fd): os.set_blocking(fd, False)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
         self._is_awake = self._is_ending = False
-        self._wake_lock = threading.Lock()   # guards the number of the descriptor
+        self._wake_lock = threading.RLock()   # guards the number of the descriptor; R: signal handlers call, too
         _open_fds.update((self._wake_fd, self._wake_write_fd))
 
     def is_current(self) -> bool:
