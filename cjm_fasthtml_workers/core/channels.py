@@ -22,9 +22,9 @@ from typing import Any
 
 from .errors import ChannelClosed, ChannelCorrupt
 
-# %% ../../nbs/core/channels.ipynb #db05b5ba
+# %% ../../nbs/core/channels.ipynb #0c79f8e8
 _MAGIC = b'cjW\x01'
-_HEADER = struct.Struct('<4sIQ')  # magic, number of buffers, bytes of pickle; then the length of each buffer, pickle, buffers
+_HEADER = struct.Struct('<4sIQ')  # magic, number of buffers, bytes of pickle; then each buffer's length, pickle, buffers
 _LARGE = 32 * 1024  # bytes from which a copy is worth avoiding
 _SCRATCH = 64 * 1024  # bytes per read: what a pipe holds by default
 
@@ -137,7 +137,7 @@ class Sealed:
         "The value; raises whatever rebuilding it raises."
         return pickle.loads(self.payload, buffers=self.buffers)
 
-# %% ../../nbs/core/channels.ipynb #3ab43ff0
+# %% ../../nbs/core/channels.ipynb #22677ebe
 class _Sealer(pickle.Pickler):
     "Notes whether it met a class or function, and whether one of `__main__`."
     foreign = needs_main = False
@@ -158,7 +158,8 @@ def seal(
 ) -> Sealed:
     "Pickle `value`; raises whatever its pickling raises."
     if _is_plain(value): return Sealed(pickle.dumps(value, 5))
-    stream, buffers = io.BytesIO(), []
+    stream = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
     pickler = _Sealer(stream, 5, buffer_callback=buffers.append)
     pickler.dump(value)
     views = [b.raw() for b in buffers]
@@ -238,7 +239,7 @@ class Sender(_End):
                     n = 0
         return True
 
-# %% ../../nbs/core/channels.ipynb #b29e28ce
+# %% ../../nbs/core/channels.ipynb #5539bfd2
 class Receiver(_End):
     "The reading end of a channel."
     def __init__(self,
@@ -287,7 +288,7 @@ class Receiver(_End):
         try: n = os.readv(self.fd, [self._decoder.space()]) if self.fd >= 0 else 0
         except BlockingIOError: raise
         except OSError as e: raise ChannelClosed(f"the channel cannot be read: {e.strerror}") from e
-        if not n: raise ChannelClosed("the other side is gone" + " in the middle of a message" * self._decoder.is_partial())
+        if not n: raise ChannelClosed("the other side is gone" + ", in mid-message" * self._decoder.is_partial())
         self._ready.extend(self._decoder.advance(n))
 
 # %% ../../nbs/core/channels.ipynb #f781e092

@@ -134,7 +134,7 @@ class WorkerResult:
         "Create from dictionary received from queue."
         return cls(data['job_id'], data['status'], *(data.get(k) for k in ('data', 'error', 'fault', 'traceback')))
 
-# %% ../../nbs/core/protocol.ipynb #0b2f74f5
+# %% ../../nbs/core/protocol.ipynb #13f5cbf1
 @runtime_checkable
 class PluginManagerAdapter(Protocol):
     """
@@ -158,7 +158,7 @@ class PluginManagerAdapter(Protocol):
     def execute_plugin(
         self,
         plugin_name: str,  # Name of the plugin to execute
-        **params,  # Plugin-specific parameters
+        **params: Any,  # Plugin-specific parameters
     ) -> Any:  # Plugin execution result
         "Execute a plugin with given parameters."
         ...
@@ -166,7 +166,7 @@ class PluginManagerAdapter(Protocol):
     def execute_plugin_stream(
         self,
         plugin_name: str,  # Name of the plugin to execute
-        **params,  # Plugin-specific parameters
+        **params: Any,  # Plugin-specific parameters
     ) -> Iterator[str]:  # String chunks from plugin execution
         "Execute a plugin with streaming output."
         ...

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['error_line', 'causes', 'error_traceback', 'is_out_of_memory', 'base_worker_process', 'child_main']
 
-# %% ../../nbs/core/worker.ipynb #7c7aa684
+# %% ../../nbs/core/worker.ipynb #a1d217da
 import faulthandler
 import importlib
 import os
@@ -22,11 +22,11 @@ from .channels import Receiver, Sealed, Sender, seal
 from .context import JobContext
 from .errors import ChannelClosed, MessageTooLarge
 from .protocol import (Fault, PluginManagerAdapter, WorkerRequest, WorkerRequestType,
-                                                WorkerResponse, WorkerResponseType, WorkerResult)
+                                                WorkerResponse, WorkerResponseType, WorkerResult, WorkerStreamChunk)
 
 if TYPE_CHECKING: import multiprocessing
 
-# %% ../../nbs/core/worker.ipynb #306c144e
+# %% ../../nbs/core/worker.ipynb #5913e17d
 _LINE, _TEXT = 500, 64 * 1024  # characters
 
 def error_line(
@@ -47,7 +47,7 @@ def causes(
 ) -> list[BaseException]:  # `e` first, the innermost last
     "What was raised from what, as `raise … from …` says it."
     chain = [e]
-    while (e := getattr(e, '__cause__', None)) is not None and e not in chain and len(chain) < 20: chain.append(e)
+    while (cause := chain[-1].__cause__) is not None and cause not in chain and len(chain) < 20: chain.append(cause)
     return chain
 
 def error_traceback(
@@ -66,7 +66,7 @@ def is_out_of_memory(
     return any(isinstance(c, MemoryError) or 'OutOfMemory' in type(c).__name__ or
                'out of memory' in _name_and_text(c).lower() for c in causes(e))
 
-# %% ../../nbs/core/worker.ipynb #f6115dd0
+# %% ../../nbs/core/worker.ipynb #2ac3dd2c
 _PAUSE_SECONDS = 0.001  # text after a pause of this length is sent by itself
 
 class _Outbox:
@@ -120,10 +120,9 @@ class _Outbox:
     def _flush(self) -> None:
         texts, self._waiting = self._waiting, []
         self._unread += len(texts)
-        if len(texts) == 1:
-            self.results.put({'type': WorkerResponseType.STREAM_CHUNK.value, 'job_id': self._job_id, 'chunk': texts[0],
-                              'is_final': False, 'metadata': None})
-        else: self.results.put({'type': WorkerResponseType.STREAM_CHUNKS.value, 'job_id': self._job_id, 'chunks': texts})
+        if len(texts) == 1: message = WorkerStreamChunk(self._job_id, texts[0]).to_dict()
+        else: message = {'type': WorkerResponseType.STREAM_CHUNKS.value, 'job_id': self._job_id, 'chunks': texts}
+        self.results.put(message)
         self._sent_at = time.monotonic()
 
 # %% ../../nbs/core/worker.ipynb #86d3d33e
@@ -205,7 +204,7 @@ def _quietly(f: Callable[..., Any], *args: Any) -> Any:
     try: return f(*args)
     except BaseException: return None
 
-# %% ../../nbs/core/worker.ipynb #fef633cc
+# %% ../../nbs/core/worker.ipynb #38a7a075
 def _handle_execute(worker: _Worker, data: dict[str, Any]) -> None:
     before = list(worker.loaded)
     job = JobContext(data['job_id'], worker.results.put)
@@ -242,7 +241,8 @@ def _load_for(worker: _Worker, job: JobContext, name: str) -> None:
     job.tell(WorkerResponseType.LOADED)
 
 def _call(worker: _Worker, job: JobContext, name: str, params: dict[str, Any], stream: bool) -> Any:
-    if stream and worker.streams(name): return _stream(worker.results, job, iter(worker.manager.execute_plugin_stream(name, **params)))
+    if stream and worker.streams(name):
+        return _stream(worker.results, job, iter(worker.manager.execute_plugin_stream(name, **params)))
     return worker.manager.execute_plugin(name, **params)
 
 def _as_dict(worker: _Worker, raw: Any) -> dict[str, Any]:

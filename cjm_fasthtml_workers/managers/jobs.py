@@ -6,22 +6,22 @@
 __all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog',
            'JobRecord', 'JobBook', 'pick_worker']
 
-# %% ../../nbs/managers/jobs.ipynb #75894f96
+# %% ../../nbs/managers/jobs.ipynb #3fa43b8f
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.config import JobOptions
 from ..core.errors import JobNotFound
 from ..core.protocol import TERMINAL_STATUSES, Fault, JobStatus, WorkerStreamChunk
 
-# %% ../../nbs/managers/jobs.ipynb #98b68de3
+# %% ../../nbs/managers/jobs.ipynb #66d69078
 def utc_now() -> str:  # "2025-01-31T09:30:00.123456+00:00"
     "The time, in ISO 8601 with its offset from UTC."
-    return datetime.now(timezone.utc).isoformat()
+    return datetime.now(UTC).isoformat()
 
 @dataclass
 class BaseJob:
@@ -68,7 +68,7 @@ def change_status(
     job.status = status.value
     return True
 
-# %% ../../nbs/managers/jobs.ipynb #d746b929
+# %% ../../nbs/managers/jobs.ipynb #14a493fc
 _MAX_CHUNKS, _MAX_CHARS = 50_000, 2**20  # per job
 
 class ChunkLog:
@@ -79,7 +79,8 @@ class ChunkLog:
         max_chars: int = _MAX_CHARS  # Characters kept
     ):
         self.job_id, self.max_chunks, self.max_chars = job_id, max_chunks, max_chars
-        self.base, self.first, self.chars = 0, 0, 0   # number of the first chunk of this run, of the first kept; characters
+        self.base = self.first = 0   # number of the first chunk of this run, and of the first that is kept
+        self.chars = 0
         self._chunks: deque[tuple[str, dict[str, Any] | None]] = deque()
 
     @property
@@ -91,7 +92,7 @@ class ChunkLog:
         "Keep one more chunk."
         self._chunks.append((text, metadata))
         self.chars += len(text)
-        while len(self._chunks) > self.max_chunks or (self.chars > self.max_chars and len(self._chunks) > 1): self.drop()
+        while (n := len(self._chunks)) > self.max_chunks or (self.chars > self.max_chars and n > 1): self.drop()
 
     def drop(self) -> None:
         "Forget the oldest chunk."
@@ -145,11 +146,11 @@ class LineLog:
         "A copy."
         return JobLogs(list(self.lines), self.dropped)
 
-# %% ../../nbs/managers/jobs.ipynb #1d15e410
+# %% ../../nbs/managers/jobs.ipynb #d76ab391
 @dataclass(eq=False)
 class JobRecord:
     "What the manager knows about one job."
-    job: BaseJob
+    job: Any  # A `BaseJob`, or the app's subclass
     options: JobOptions
     plugin_name: str
     params: Any = None  # Sealed parameters, dropped at the end
@@ -158,7 +159,7 @@ class JobRecord:
     seq: int = 0  # Order of arrival
     worker: Any = None  # Who runs it now
     cooperates: bool = False  # Can be asked to stop
-    ending: tuple[JobStatus, Fault | None, str] | None = None  # What a stop in progress will make of it
+    ending: Any = None  # What a stop in progress will make of it
     deadline: Any = None  # Timer of its run time
     kills: int = 0  # Workers that died of it
     is_reported: bool = False  # Whether the resource manager knows that it runs
@@ -222,7 +223,7 @@ class JobBook:
         waiting = [r for r in self._records.values() if r.job.status == JobStatus.PENDING]
         return sorted(waiting, key=lambda r: (-r.options.priority, r.seq))
 
-# %% ../../nbs/managers/jobs.ipynb #29188c48
+# %% ../../nbs/managers/jobs.ipynb #b9d4ea8f
 from fastcore.basics import patch
 
 @patch
@@ -252,7 +253,8 @@ def requeue(self:JobBook,
     record: JobRecord  # After `retry`
 ) -> None:
     "Put it into the backlog, at its old place; harmless if it has ended meanwhile."
-    if record.job.status == JobStatus.PENDING: heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
+    if record.job.status != JobStatus.PENDING: return
+    heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
 
 # %% ../../nbs/managers/jobs.ipynb #4f681570
 @patch

@@ -34,13 +34,13 @@ def plugin_path(
         raise ValueError(f"{plugin.__qualname__} is inside a function: no worker can import it")
     return plugin if plugin.__module__ == '__main__' else f'{plugin.__module__}:{plugin.__qualname__}'
 
-# %% ../../nbs/managers/simple.ipynb #704ab146
+# %% ../../nbs/managers/simple.ipynb #ec44f0b6
 @dataclass(repr=False)
 class SimpleJob(BaseJob):
     "A job of a `SimpleJobManager`."
     __repr__ = BaseJob.__repr__
 
-class SimpleJobManager(BaseJobManager):
+class SimpleJobManager(BaseJobManager[SimpleJob]):
     "Runs jobs with plain classes as plugins."
     def __init__(
         self,
@@ -52,8 +52,10 @@ class SimpleJobManager(BaseJobManager):
         resource_manager: ResourceManagerProtocol | None = None,  # Optional resource manager integration
         event_broadcaster: EventBroadcasterProtocol | None = None,  # Optional SSE event broadcaster
     ):
-        super().__init__(worker_type, worker_type, supports_streaming, worker_config, None, resource_manager, event_broadcaster)
+        super().__init__(worker_type, worker_type, supports_streaming, worker_config,
+                         resource_manager=resource_manager, event_broadcaster=event_broadcaster)
         if not plugins: raise ValueError("at least one plugin is needed")
+        self._params: dict[str, dict[str, Any]] = {}
         self.plugins = {name: plugin_path(p) for name, p in plugins.items()}
         for name in configs or {}:
             if name not in self.plugins: raise ValueError(f"a configuration for {name!r}, which is not a plugin")
@@ -72,12 +74,12 @@ class SimpleJobManager(BaseJobManager):
     def create_job(self, /, plugin_id: str, **params: Any) -> SimpleJob:
         "A job with a random id; `params` are for the plugin."
         job = SimpleJob(uuid4().hex, plugin_id)
-        job._params = params   # until the request is made
+        self._params[job.id] = params   # until the request is made
         return job
 
     def prepare_execute_request(self, job: SimpleJob) -> dict[str, Any]:
         "The parameters, in a dictionary of their own."
-        return {'params': job.__dict__.pop('_params', {}), 'stream': self.supports_streaming}
+        return {'params': self._params.pop(job.id, {}), 'stream': self.supports_streaming}
 
     def extract_job_result(self, job: SimpleJob, result_data: dict[str, Any]) -> dict[str, Any]:
         "What the plugin returned."

@@ -1,0 +1,471 @@
+# Made by tools/stubs.py; edit the notebook, not this file.
+"""Abstract base class for managing background jobs with worker processes."""
+from typing import Any as _Any
+__all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import functools
+import itertools
+import logging
+import os
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic
+from fastcore.basics import patch, patch_to
+from ..core import context as context
+from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, seal as seal
+from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
+from ..core.errors import JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
+from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerResponseType as WorkerResponseType, WorkerStreamChunk as WorkerStreamChunk
+from ..core.worker import error_line as error_line, error_traceback as error_traceback
+from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
+from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
+from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, is_finished as is_finished, pick_worker as pick_worker
+from .supervisor import Guard as Guard, Launch as Launch, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
+_all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
+_log = logging.getLogger(__name__)
+
+@dataclass(eq=False)
+class _Slot:
+    """A place for one worker after the other, and its history."""
+    index: int
+    budget: RestartBudget
+    handle: WorkerHandle | None = None
+    generation: int = 0
+    restarts: int = 0
+    pause: Timer | None = None
+    loaded: list[str] | None = None
+    last_error: str = ''
+    waiters: list[concurrent.futures.Future] = field(default_factory=list)
+
+class BaseJobManager(ABC, Generic[JobType]):
+    """Abstract base class for managing jobs using worker processes."""
+    worker_type: str
+    category: Any
+    supports_streaming: bool
+    worker_config: WorkerConfig
+    plugin_registry: PluginRegistryProtocol | None
+    resource_manager: ResourceManagerProtocol | None
+    event_broadcaster: EventBroadcasterProtocol | None
+    last_restart_time: float | None
+    _lock: threading.RLock
+    _book: JobBook
+    _slots: _Any
+    _wakeups: Wakeups
+    _hooks: CallbackThreads
+    _hub: EventHub
+    _plugin_configs: dict[str, Any]
+    _streaming_plugins: set[str] | None
+    _supervisor: Supervisor
+    _guard: Guard
+    _pid: _Any
+    _standbys: list[WorkerHandle]
+    _request_ids: _Any
+    _is_closed: bool
+    _gone: threading.Event
+    _at_exit: Callable[[], None] | None
+
+    def __init__(self, worker_type: str, category: Any, supports_streaming: bool=False, worker_config: WorkerConfig | None=None, plugin_registry: PluginRegistryProtocol | None=None, resource_manager: ResourceManagerProtocol | None=None, event_broadcaster: EventBroadcasterProtocol | None=None):
+        """Initialize the job manager."""
+        ...
+
+    @abstractmethod
+    def create_job(self, plugin_id: str, **kwargs: Any) -> JobType:
+        """Factory method for creating domain-specific jobs."""
+        ...
+
+    @abstractmethod
+    def get_worker_entry_point(self) -> Callable:
+        """Return the worker process function for this manager."""
+        ...
+
+    @abstractmethod
+    def prepare_execute_request(self, job: JobType) -> dict[str, Any]:
+        """Convert job to worker execute request parameters."""
+        ...
+
+    @abstractmethod
+    def extract_job_result(self, job: JobType, result_data: dict[str, Any]) -> dict[str, Any]:
+        """Extract and format job result from worker response."""
+        ...
+
+    def _extract_plugin_resource_identifier(self, config: dict[str, Any]) -> str:
+        """Extract plugin resource identifier from plugin configuration."""
+        ...
+
+    async def _validate_resources(self, plugin_id: str, plugin_config: dict[str, Any]) -> str | None:
+        """Validate resources before starting a job."""
+        ...
+
+    def get_plugin_name(self, plugin_id: str) -> str | None:
+        """Get plugin name from plugin ID; without a plugin registry the ID is the name."""
+        ...
+
+    def _find_plugin(self, plugin_id: str) -> tuple[str, dict[str, Any]]:
+        """Name and configuration of a plugin; `ValueError` if there is none."""
+        ...
+
+    async def start_job(self, /, plugin_id: str, *, job_options: JobOptions | None=None, **kwargs: Any) -> JobType:
+        """Start a new job; it is `running` if an idle worker took it, else `pending`."""
+        ...
+
+    def _make_record(self, job: Any, plugin_name: str, config: dict[str, Any], options: JobOptions) -> JobRecord: ...
+
+    def _accept(self, record: JobRecord) -> None: ...
+
+    def _idle(self) -> list[WorkerHandle]: ...
+
+    def _hand_over(self) -> list[tuple[WorkerHandle, JobRecord]]:
+        """Give waiting jobs to idle workers, in the book; called with the lock held. What was given is to be sent."""
+        ...
+
+    def _send(self, handed_over: list[tuple[WorkerHandle, JobRecord]]) -> None: ...
+
+    def _set_deadline(self, handle: WorkerHandle, record: JobRecord) -> None: ...
+
+    def _tell(self, name: str, record: JobRecord, **extra: Any) -> None: ...
+
+    def _tell_worker(self, name: str, handle: WorkerHandle) -> None: ...
+
+    def _running_supervisor(self) -> Supervisor: ...
+
+    def _monitor_results(self) -> None:
+        """Monitor the result queue in a background thread."""
+        ...
+
+    def _start_worker(self) -> None:
+        """Start the worker process and result monitor."""
+        ...
+
+    def _missing_workers(self) -> int:
+        """How many workers the backlog needs and has not; called with the lock held."""
+        ...
+
+    def _start_missing(self, at_least: int=0) -> None: ...
+
+    def _start_in(self, slot: _Slot) -> None:
+        """Start the next generation in `slot`. In the supervisor's thread."""
+        ...
+
+    def _launch_of(self, slot: _Slot) -> Launch: ...
+
+    def _take_standby(self, slot: _Slot) -> WorkerHandle | None:
+        """A standby with the environment of this slot, which is no standby any more."""
+        ...
+
+    def _fill_standbys(self) -> None:
+        """Start the standbys that are missing, for the slots in turn."""
+        ...
+
+    def _init_worker(self, handle: WorkerHandle | None=None) -> None:
+        """Send initialization message to worker with plugin configurations."""
+        ...
+
+    def _registry_configs(self) -> dict[str, Any]: ...
+
+    def on_message(self, handle: WorkerHandle, message: Any) -> None:
+        """A worker said something. In the supervisor's thread."""
+        ...
+
+    def _note_loaded(self, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
+
+    def _answer_start(self, slot: _Slot, error: WorkerStartError | None) -> None: ...
+
+    def _handle_stream_chunk(self, chunk_data: dict[str, Any]) -> None:
+        """Handle a streaming chunk from the worker."""
+        ...
+
+    def _handle_stream_chunks(self, message: dict[str, Any]) -> None: ...
+
+    def _handle_progress(self, message: dict[str, Any]) -> None: ...
+
+    def _handle_cooperates(self, message: dict[str, Any]) -> None: ...
+
+    def _handle_loading(self, message: dict[str, Any]) -> None:
+        """The job waits for its plugin: that counts against the start-up limit, not against the job's own."""
+        ...
+
+    def _handle_loaded(self, message: dict[str, Any]) -> None: ...
+
+    def _handle_job_result(self, result: dict[str, Any]) -> None:
+        """Handle a job result from the worker."""
+        ...
+
+    def _extract(self, record: JobRecord, data: Any) -> _Ending: ...
+
+    def _settle(self, record: JobRecord, ending: _Ending) -> None:
+        """The run of a job is over: note how, free its worker, go on with the next job."""
+        ...
+
+    def _note_end(self, record: JobRecord, ending: _Ending) -> None:
+        """Put the end into the book and tell; called with the lock held."""
+        ...
+
+    def _may_retry(self, record: JobRecord, ending: _Ending) -> bool: ...
+
+    def _try_again(self, record: JobRecord) -> None: ...
+
+    def _requeue(self, record: JobRecord) -> None:
+        """The pause before another attempt is over."""
+        ...
+
+    def _free(self, handle: WorkerHandle) -> None: ...
+
+    def _on_job_completed(self, job_id: str) -> None:
+        """Hook called when a job completes successfully."""
+        ...
+
+    def _on_job_finished(self, job_id: str) -> None:
+        """Hook called when a job ended, however it ended."""
+        ...
+
+    def _run_hooks(self, record: JobRecord) -> None: ...
+
+    def _after_job(self, handle: WorkerHandle, record: JobRecord) -> None: ...
+
+    def _replace(self, handle: WorkerHandle) -> None: ...
+
+    def on_output(self, handle: WorkerHandle, data: bytes) -> None:
+        """A worker printed something. In the supervisor's thread."""
+        ...
+
+    def _note_line(self, handle: WorkerHandle, line: bytes) -> None: ...
+
+    def _read_output(self, handle: WorkerHandle) -> None:
+        """Read what the job printed up to its result."""
+        ...
+
+    def get_job_logs(self, job_id: str) -> JobLogs:
+        """What the job printed and logged; `JobNotFound` for an unknown id."""
+        ...
+
+    def on_exit(self, handle: WorkerHandle) -> None:
+        """A worker is gone. In the supervisor's thread."""
+        ...
+
+    def _crash(self, handle: WorkerHandle, record: JobRecord) -> _Ending:
+        """What the death of its worker means for a job."""
+        ...
+
+    def _handle_worker_error(self, handle: WorkerHandle | None=None) -> None:
+        """Handle worker fatal error based on restart policy."""
+        ...
+
+    def _after_failure(self, slot: _Slot, handle: WorkerHandle | None) -> None: ...
+
+    def _give_up(self, slot: _Slot, handle: WorkerHandle | None) -> None: ...
+
+    def _start_failed(self, slot: _Slot, error: WorkerStartError) -> None:
+        """There was not even a process."""
+        ...
+
+    def _on_start_timeout(self, handle: WorkerHandle) -> None: ...
+
+    def _restart_worker(self) -> None:
+        """Restart the worker process after an error or cancellation."""
+        ...
+
+    def _restart_all(self) -> None: ...
+
+    def _stop_job(self, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str, wait: bool=False) -> None:
+        """End a job that runs, politely if it listens; with `wait` also if it does not."""
+        ...
+
+    def _make_stop(self, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str) -> None: ...
+
+    def _on_deadline(self, handle: WorkerHandle, record: JobRecord) -> None: ...
+
+    def _on_load_timeout(self, handle: WorkerHandle, record: JobRecord) -> None: ...
+
+    def _time_out(self, handle: WorkerHandle, record: JobRecord, fault: Fault, error: str) -> None: ...
+
+    async def cancel_job(self, job_id: str) -> bool:
+        """Cancel a job: take it out of the backlog, or end its run."""
+        ...
+
+    def _cancel(self, record: JobRecord, ticket: concurrent.futures.Future) -> None: ...
+
+    def get_job(self, job_id: str) -> JobType | None:
+        """Get a job by ID."""
+        ...
+
+    def get_all_jobs(self) -> list[JobType]:
+        """Get all jobs, in the order in which they were started."""
+        ...
+
+    def get_job_result(self, job_id: str) -> dict[str, Any] | None:
+        """Get job result: its `status` is 'success' (with `data`), 'error' (with `error`) or 'cancelled'."""
+        ...
+
+    def clear_completed_jobs(self) -> int:
+        """Clear completed, failed, and cancelled jobs."""
+        ...
+
+    async def wait_for_job(self, job_id: str, timeout: float | None=None) -> JobType:
+        """Wait until a job has ended; `TimeoutError` after `timeout`, `JobNotFound` for an unknown id."""
+        ...
+
+    def stream_job(self, job_id: str) -> AsyncIterator[WorkerStreamChunk]:
+        """The chunks of a job, those it has sent and those it will; ends with the job. `JobNotFound` for an unknown id."""
+        ...
+
+    def events(self, job_id: str | None=None) -> EventStream:
+        """What happens from now on; `JobNotFound` for an unknown id."""
+        ...
+
+    async def broadcast_event(self, event_type: str, data: dict[str, Any]) -> None:
+        """Broadcast an event to all connected SSE clients (requires event broadcaster)."""
+        ...
+
+    async def _command(self, type: WorkerRequestType, timeout: float, **data: Any) -> list[dict[str, Any]]:
+        """What each worker answers; a worker that dies, or does not answer in time, has `ok` False."""
+        ...
+
+    async def unload_plugin(self, plugin_name: str) -> bool:
+        """Unload a plugin from the worker to free resources."""
+        ...
+
+    async def reload_plugin(self, plugin_name: str, config: dict[str, Any]) -> bool:
+        """Reload a plugin with new configuration; every later worker gets it too."""
+        ...
+
+    async def get_worker_state(self) -> dict[str, Any] | None:
+        """What the worker has loaded: `pid`, `current_plugin`, `current_config`, `loaded_plugins`."""
+        ...
+
+    def check_streaming_support(self, plugin_id: str) -> bool:
+        """Check if a plugin supports streaming; before there was a worker, what the manager was told."""
+        ...
+
+    async def start(self) -> None:
+        """Start all workers and wait until they are ready; `WorkerStartError` with the worker's traceback if one is not."""
+        ...
+
+    def get_stats(self) -> dict[str, Any]:
+        """Numbers about the manager and each of its workers."""
+        ...
+
+    @property
+    def worker_process(self) -> WorkerHandle | None:
+        """The first worker, with `pid`, `exitcode` and `is_alive()`; None if there is none."""
+        ...
+
+    @property
+    def restart_count(self) -> int:
+        """How often workers were restarted."""
+        ...
+
+    @property
+    def monitor_running(self) -> bool:
+        """Whether the thread runs that reads results."""
+        ...
+
+    @property
+    def result_monitor_thread(self) -> threading.Thread | None:
+        """The thread that reads results."""
+        ...
+
+    def _report(self, method: str, *args: Any, **kwargs: Any) -> None: ...
+
+    def _report_running(self, handle: WorkerHandle, record: JobRecord) -> None: ...
+
+    def _report_loaded(self, plugin_name: str, config: dict[str, Any]) -> None:
+        """After a reload or, with an empty name, an unload."""
+        ...
+
+    def _registry_config(self, plugin_id: str) -> dict[str, Any]: ...
+
+    def shutdown(self) -> None:
+        """Shutdown the manager and cleanup resources."""
+        ...
+
+    def _is_interrupted(self) -> bool:
+        """Whether this is a signal handler, above a frame that holds a lock which the supervisor needs."""
+        ...
+
+    async def aclose(self) -> None:
+        """Shut down without blocking the event loop."""
+        ...
+
+    def _close(self) -> Supervisor | None: ...
+
+    def _begin_shutdown(self) -> None: ...
+
+    def _shut_down_worker(self, handle: WorkerHandle) -> None: ...
+
+    def _end_if_gone(self) -> None: ...
+
+    def lifespan(self, app: Any=None) -> _Lifespan:
+        """For `fast_app(lifespan=manager.lifespan)` or `Starlette(lifespan=...)`: shuts the manager down with the app."""
+        ...
+
+def _split_request(request: Mapping[str, Any], job_id: str, plugin_name: str) -> tuple[str, bool, dict[str, Any]]:
+    """Plugin name, stream or not, parameters."""
+    ...
+
+def _seal_params(params: dict[str, Any], max_bytes: int) -> Sealed:
+    """A snapshot of `params`; `TypeError` names the one that cannot be pickled, `MessageTooLarge` says the size."""
+    ...
+
+def _why_unpicklable(params: dict[str, Any]) -> str | None: ...
+
+def _event_data(job: BaseJob, **extra: Any) -> dict[str, Any]: ...
+
+def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None: ...
+_STANDBY_DELAY_SECONDS = 1.0
+_TEXTS = ('stream_chunk', 'stream_chunks')
+_FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress', 'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates', 'loading': '_handle_loading', 'loaded': '_handle_loaded'}
+
+def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
+
+def _load_failure(ready: dict[str, Any]) -> WorkerStartError | None:
+    """If nothing could be loaded, why."""
+    ...
+
+def _on_start_error(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
+
+def _on_response(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
+_FROM_WORKER = {'ready': _on_ready, 'error': _on_start_error, 'response': _on_response}
+
+def _resolve(ticket: concurrent.futures.Future | None, value: Any) -> None: ...
+
+@dataclass(frozen=True)
+class _Ending:
+    status: JobStatus
+    fault: Fault | None = None
+    error: str | None = None
+    traceback: str | None = None
+    result: dict[str, Any] | None = None
+    exit_code: int | None = None
+    killed_worker: bool = False
+
+def _failed(fault: Fault, error: str, traceback: str | None=None, **kwargs: Any) -> _Ending: ...
+_RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
+
+def _quarantined(record: JobRecord, ending: _Ending) -> _Ending: ...
+_MAX_LINE = 8192
+
+def _start_error(slot: _Slot, handle: WorkerHandle | None) -> WorkerStartError: ...
+
+def _all_ok(answers: list[dict[str, Any]], what: str) -> bool: ...
+
+class _Lifespan:
+    """Both an async context manager and an async iterator of one item."""
+    _manager: BaseJobManager
+    _steps: int
+
+    def __init__(self, manager: BaseJobManager): ...
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *exc: Any) -> None: ...
+
+    def __aiter__(self) -> '_Lifespan': ...
+
+    async def __anext__(self) -> None: ...

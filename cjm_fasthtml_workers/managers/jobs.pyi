@@ -1,0 +1,208 @@
+# Made by tools/stubs.py; edit the notebook, not this file.
+"""What a job is, the states it can be in, and the book in which the manager keeps them."""
+__all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog', 'JobRecord', 'JobBook', 'pick_worker']
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+from ..core.config import JobOptions as JobOptions
+from ..core.errors import JobNotFound as JobNotFound
+from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus, WorkerStreamChunk as WorkerStreamChunk
+
+def utc_now() -> str:
+    """The time, in ISO 8601 with its offset from UTC."""
+    ...
+
+@dataclass
+class BaseJob:
+    """Base class for all job types."""
+    id: str
+    plugin_id: str
+    status: str = 'pending'
+    created_at: str = field(default_factory=utc_now)
+    started_at: str | None = None
+    completed_at: str | None = None
+    result: dict[str, Any] | None = field(default=None, repr=False)
+    error: str | None = field(default=None, repr=False)
+    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    worker_pid: int | None = None
+    fault: str | None = None
+    traceback: str | None = field(default=None, repr=False)
+    exit_code: int | None = None
+    progress: float | None = None
+    status_message: str = field(default='', repr=False)
+    attempt: int = 1
+    priority: int = 0
+    owner: str | None = None
+JobType = TypeVar('JobType', bound=BaseJob)
+TRANSITIONS: dict[str, frozenset[str]] = {JobStatus.PENDING: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}), JobStatus.RUNNING: frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.PENDING}), JobStatus.COMPLETED: frozenset(), JobStatus.FAILED: frozenset(), JobStatus.CANCELLED: frozenset()}
+
+def is_finished(job: BaseJob) -> bool:
+    """Whether `job` is in a state that it never leaves."""
+    ...
+
+def change_status(job: BaseJob, status: JobStatus) -> bool:
+    """Perform one arrow of the table."""
+    ...
+_MAX_CHUNKS, _MAX_CHARS = (50000, 2 ** 20)
+
+class ChunkLog:
+    """The chunks of one job, the oldest dropped when there are too many."""
+    job_id: str
+    max_chunks: int
+    max_chars: int
+    base: int
+    first: int
+    chars: int
+    _chunks: deque[tuple[str, dict[str, Any] | None]]
+
+    def __init__(self, job_id: str, max_chunks: int=_MAX_CHUNKS, max_chars: int=_MAX_CHARS): ...
+
+    @property
+    def end(self) -> int:
+        """The number that the next chunk will get."""
+        ...
+
+    def append(self, text: str, metadata: dict[str, Any] | None=None) -> None:
+        """Keep one more chunk."""
+        ...
+
+    def drop(self) -> None:
+        """Forget the oldest chunk."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all chunks."""
+        ...
+
+    def restart(self) -> None:
+        """Forget all chunks, and that there were any: a new attempt begins."""
+        ...
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has come since the start, or the restart."""
+        ...
+
+    def read(self, position: int) -> list[WorkerStreamChunk]:
+        """Everything from `position` on."""
+        ...
+
+class JobLogs(NamedTuple):
+    """What a job printed and logged."""
+    lines: list[str]
+    dropped: int
+
+class LineLog:
+    """The last lines of something that may print without end."""
+    max_chars: int
+    dropped: int
+    lines: deque[str]
+
+    def __init__(self, max_lines: int=1000, max_chars: int=2000): ...
+
+    def append(self, line: str) -> None:
+        """Keep one more line, cut to `max_chars`."""
+        ...
+
+    def read(self) -> JobLogs:
+        """A copy."""
+        ...
+
+@dataclass(eq=False)
+class JobRecord:
+    """What the manager knows about one job."""
+    job: Any
+    options: JobOptions
+    plugin_name: str
+    params: Any = None
+    stream: bool = False
+    config: dict[str, Any] | None = None
+    seq: int = 0
+    worker: Any = None
+    cooperates: bool = False
+    ending: Any = None
+    deadline: Any = None
+    kills: int = 0
+    is_reported: bool = False
+    cancel_ticket: Any = None
+    chunks: ChunkLog = field(init=False)
+    logs: LineLog = field(default_factory=LineLog)
+    chunk_waiters: list[Any] = field(default_factory=list)
+    end_waiters: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None: ...
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job is in a terminal state."""
+        ...
+_MAX_FINISHED_CHARS = 32 * 2 ** 20
+
+class JobBook:
+    """All jobs that are kept, and the order in which those that wait are to run."""
+    max_finished: int | None
+    now: Callable[[], str]
+    waiting: int
+    _records: dict[str, JobRecord]
+    _finished: deque[JobRecord]
+    _finished_chars: int
+    _heap: list[tuple[int, int, JobRecord]]
+    _seq: int
+
+    def __init__(self, max_finished: int | None=1000, now: Callable[[], str]=utc_now): ...
+
+    def __len__(self) -> int: ...
+
+    def records(self) -> list[JobRecord]: ...
+
+    def find(self, job_id: str) -> JobRecord | None: ...
+
+    def get(self, job_id: str) -> JobRecord:
+        """The record of `job_id`; raises `JobNotFound`."""
+        ...
+
+    def add(self, record: JobRecord) -> None:
+        """Accept a job into the backlog; `ValueError` if its id is taken or it is not pending."""
+        ...
+
+    def peek(self) -> JobRecord | None:
+        """Who is next; None if nobody waits."""
+        ...
+
+    def backlog(self) -> list[JobRecord]:
+        """Who waits, in order; also for another attempt."""
+        ...
+
+    def start(self, record: JobRecord, worker: Any, pid: int | None) -> None:
+        """Take a job out of the backlog: it runs now."""
+        ...
+
+    def retry(self, record: JobRecord) -> None:
+        """The job will run again: it waits, but is not in the backlog before `requeue`."""
+        ...
+
+    def requeue(self, record: JobRecord) -> None:
+        """Put it into the backlog, at its old place; harmless if it has ended meanwhile."""
+        ...
+
+    def finish(self, record: JobRecord, status: JobStatus, fault: Fault | None=None, error: str | None=None, traceback: str | None=None, result: dict[str, Any] | None=None, exit_code: int | None=None) -> bool:
+        """End a job, once."""
+        ...
+
+    def _left_backlog(self) -> None: ...
+
+    def _prune(self) -> None: ...
+
+    def _forget(self, record: JobRecord) -> None: ...
+
+    def clear(self) -> int:
+        """Forget all finished jobs."""
+        ...
+from fastcore.basics import patch
+
+def pick_worker(plugin_name: str, idle: Iterable[Any]) -> Any:
+    """The worker that should take the job."""
+    ...

@@ -1,0 +1,311 @@
+# Made by tools/stubs.py; edit the notebook, not this file.
+"""One child's life: start it, watch it, ask it to end, make it end. And the one thread that owns processes and pipes."""
+from typing import Any as _Any
+__all__ = ['backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner', 'WorkerHandle', 'memory_kills', 'describe_exit']
+import contextlib
+import functools
+import heapq
+import itertools
+import logging
+import multiprocessing.spawn
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from fastcore.basics import patch
+from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, open_channel as open_channel
+from ..core.config import RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
+from ..core.errors import ChannelClosed as ChannelClosed, ChannelCorrupt as ChannelCorrupt
+from ..core.protocol import WorkerRequestType as WorkerRequestType
+_log = logging.getLogger(__name__)
+
+def backoff_seconds(config: WorkerConfig, n: int) -> float:
+    """The pause after the `n`th failure in a row."""
+    ...
+
+@dataclass
+class RestartBudget:
+    """How often a worker crashed in a row, and what follows from it."""
+    config: WorkerConfig
+    failures: int = 0
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it is time to give up."""
+        ...
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long to wait before the next start."""
+        ...
+
+class Timer:
+    """Something that will happen, unless it is cancelled."""
+    __slots__ = ('when', 'action', 'args')
+    when: float
+    args: tuple[Any, ...]
+    action: Callable[..., Any] | None
+
+    def __init__(self, when: float, action: Callable[..., Any], args: tuple[Any, ...]): ...
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        ...
+
+class Supervisor:
+    """The thread that owns processes and pipes: descriptors, calls from outside, timers."""
+    after_round: Callable[[], None]
+    thread: threading.Thread
+    _selector: selectors.DefaultSelector
+    _calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]]
+    _timers: list[tuple[float, int, Timer]]
+    _count: _Any
+    _wake_fd: _Any
+    _wake_write_fd: _Any
+    _is_awake: bool
+    _is_ending: bool
+    _wake_lock: threading.RLock
+
+    def __init__(self, name: str, after_round: Callable[[], None]=lambda: None): ...
+
+    def is_current(self) -> bool:
+        """Whether the caller is in this thread."""
+        ...
+
+    def call(self, action: Callable[..., Any], *args: Any) -> None:
+        """Have `action(*args)` run in the thread, soon. From any thread."""
+        ...
+
+    def call_later(self, seconds: float, action: Callable[..., Any], *args: Any) -> Timer:
+        """Have `action(*args)` run in the thread after `seconds`. From any thread."""
+        ...
+
+    def _add_timer(self, timer: Timer) -> None: ...
+
+    def watch(self, fd: int, events: int, action: Callable[[], Any]) -> None:
+        """Call `action()` in the thread whenever `fd` is ready for `events`."""
+        ...
+
+    def unwatch(self, fd: int) -> None:
+        """Watch `fd` no more; harmless when it is not watched."""
+        ...
+
+    def end(self) -> None:
+        """Let the thread end after this round. From any thread."""
+        ...
+
+    def run(self) -> None:
+        """The loop; returns after `end`."""
+        ...
+
+    def _do(self, action: Callable[..., Any], *args: Any) -> None: ...
+
+    def _pause(self) -> float | None: ...
+
+    def _run_timers(self) -> None: ...
+
+    def _woken(self) -> None: ...
+_open_fds: set[int] = set()
+
+def _close_inherited() -> None: ...
+
+@functools.cache
+def _close_in_forks() -> None:
+    """Arrange it, once per process, and not before there is something to close."""
+    ...
+_GUARD = '\ngroups=\nwhile read -r sign id; do\n  others=\n  for g in $groups; do [ "$g" = "$id" ] || others="$others $g"; done\n  groups=$others\n  [ "$sign" = - ] || groups="$groups $id"\ndone\nfor id in $groups; do kill -s KILL -- "-$id" 2>/dev/null; done\n'
+
+class Guard:
+    """A process that ends our process groups when the app is gone, however it went."""
+    _process: subprocess.Popen[bytes] | None
+    _fd: _Any
+
+    def __init__(self) -> None: ...
+
+    def _start(self) -> None: ...
+
+    def tell(self, sign: str, group: int) -> None:
+        """Put a group on the list, or take it off."""
+        ...
+
+    def close(self) -> None:
+        """Send it home."""
+        ...
+
+@dataclass(frozen=True)
+class Launch:
+    """What a worker process is started with."""
+    config: WorkerConfig
+    env: dict[str, str] = field(default_factory=dict)
+
+class WorkerOwner(Protocol):
+    """Who is told what happens to a worker; all calls come from the supervisor's thread."""
+
+    def on_message(self, handle: 'WorkerHandle', message: Any) -> None: ...
+
+    def on_output(self, handle: 'WorkerHandle', data: bytes) -> None: ...
+
+    def on_exit(self, handle: 'WorkerHandle') -> None: ...
+
+class WorkerHandle:
+    """One worker process, from its start to its end."""
+    supervisor: Supervisor
+    guard: Guard
+    owner: WorkerOwner
+    launch: Launch
+    index: int
+    generation: int
+    state: str
+    pid: int | None
+    _pid: _Any
+    requests: Sender
+    control: Sender
+    results: Receiver
+    responses: Receiver
+    exitcode: int | None
+    error: str | None
+    error_traceback: str | None
+    job: Any
+    loaded: set[str]
+    last_used: float
+    jobs_done: int
+    commands: dict[int, Any]
+    configured: set[str]
+    start_timer: Timer | None
+    stop_reason: str | None
+    was_ready: bool
+    tail: bytes
+    last_lines: deque[str]
+    _memory_kills: _Any
+    _read_texts: int
+    _popen: subprocess.Popen[bytes]
+    _timer: Timer | None
+    _fds: list[int]
+    _pidfd: _Any
+    _output_fd: _Any
+
+    def __init__(self, supervisor: Supervisor, guard: Guard, owner: WorkerOwner, launch: Launch, index: int=0, generation: int=1): ...
+
+    def is_alive(self) -> bool:
+        """Whether the process is there."""
+        ...
+
+    @property
+    def last_words(self) -> str | None:
+        """The traceback that it sent, or the last that it printed."""
+        ...
+
+    def __repr__(self) -> str: ...
+
+    def describe_end(self) -> str:
+        """One line on how this worker ended."""
+        ...
+
+    def was_killed_for_memory(self) -> bool:
+        """Whether it got a SIGKILL while the kernel was short of memory."""
+        ...
+
+    def rss_mb(self) -> float:
+        """Memory that it holds, in MiB."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers about it."""
+        ...
+
+    def start(self) -> None:
+        """Start the process; a failure is told to the owner like an end."""
+        ...
+
+    def _launch(self) -> None: ...
+
+    def _begin(self) -> None:
+        """The process runs: guard it, watch it, tell it what to do."""
+        ...
+
+    def _watch_exit(self) -> None: ...
+
+    def _wait_exit(self) -> None:
+        """Where there is no pidfd: wait, in a thread of its own."""
+        ...
+
+    def _on_exit(self) -> None:
+        """The process is dead: read what it still said, end what it left behind, then tell."""
+        ...
+
+    def _reap(self) -> None: ...
+
+    def _finish(self) -> None: ...
+
+    def _read(self, channel: Receiver) -> None: ...
+
+    def _deliver(self, read: Callable[[], list[Any]]) -> None: ...
+
+    def _end_mute(self) -> None: ...
+
+    def drain(self) -> None:
+        """Hand over everything that has arrived by now."""
+        ...
+
+    def read_output(self, everything: bool=False) -> None:
+        """Hand over what the process printed."""
+        ...
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Put `message` on the request channel; never waits; harmless when the process is dead."""
+        ...
+
+    def enter(self, entry: Sealed) -> None:
+        """Let the process run its entry point; until then it is a standby."""
+        ...
+
+    def acknowledge(self, n: int) -> None:
+        """Let the worker send more, when enough has been read to be worth a word."""
+        ...
+
+    def ask_job_to_stop(self, job_id: str) -> None:
+        """Let `cancel_requested()` answer True in this job, and a stream end after its next chunk."""
+        ...
+
+    def _offer(self, channel: Sender, message: dict[str, Any]) -> None: ...
+
+    def _write_later(self, channel: Sender) -> None: ...
+
+    def _write_more(self, channel: Sender) -> None: ...
+
+    def stop(self, ask: bool) -> None:
+        """Walk down the ladder; returns at once."""
+        ...
+
+    def _descend(self, rungs: list[tuple[Callable[[], None], float | None]]) -> None: ...
+
+    def _ask_to_stop(self) -> None: ...
+
+    def _terminate(self) -> None: ...
+
+    def kill(self) -> None:
+        """The last rung: SIGKILL to the process and all that it started."""
+        ...
+
+    def _signal_group(self, sig: int) -> None: ...
+
+def memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory, so far."""
+    ...
+
+def describe_exit(exitcode: int | None) -> str:
+    """An exit code in words."""
+    ...
+_PACKAGE_HOME = str(Path(__file__).resolve().parents[2]) if '__file__' in globals() else os.getcwd()
+
+def _command(fds: list[int]) -> list[str]: ...
+
+def _first_message(launch: Launch) -> dict[str, Any]: ...
