@@ -22,11 +22,12 @@ from typing import Any
 
 from .errors import ChannelClosed, ChannelCorrupt
 
-# %% ../../nbs/core/channels.ipynb #0c79f8e8
+# %% ../../nbs/core/channels.ipynb #19a574ef
 _MAGIC = b'cjW\x01'
-_HEADER = struct.Struct('<4sIQ')  # magic, number of buffers, bytes of pickle; then each buffer's length, pickle, buffers
+_HEADER = struct.Struct('<4sIQ')  # magic, number of buffers, pickle length; then buffer lengths, pickle, buffers
 _LARGE = 32 * 1024  # bytes from which a copy is worth avoiding
 _SCRATCH = 64 * 1024  # bytes per read: what a pipe holds by default
+_SLACK = 2**20  # bytes: what a message may hold beside parameters or result, such as a traceback
 
 def encode(
     message: Any  # Anything that can be pickled
@@ -291,7 +292,7 @@ class Receiver(_End):
         if not n: raise ChannelClosed("the other side is gone" + ", in mid-message" * self._decoder.is_partial())
         self._ready.extend(self._decoder.advance(n))
 
-# %% ../../nbs/core/channels.ipynb #f781e092
+# %% ../../nbs/core/channels.ipynb #7724ddad
 def _is_readable(fd: int, timeout: float) -> bool:
     if fd < 0: return True   # reading it says that it is closed
     poll = select.poll()
@@ -303,7 +304,7 @@ def open_channel(
 ) -> tuple[Receiver, Sender]:
     "A new channel; no other program that this process starts gets to see its descriptors."
     r, w = os.pipe()
-    return Receiver(r, max_message_bytes + _SCRATCH), Sender(w, max_message_bytes)
+    return Receiver(r, max_message_bytes + _SLACK), Sender(w, max_message_bytes)
 
 def set_pipe_size(
     fd: int,  # Either end of a pipe

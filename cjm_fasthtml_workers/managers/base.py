@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #ac39175b
+# %% ../../nbs/managers/base.ipynb #36babf97
 import asyncio
 import atexit
 import concurrent.futures
@@ -30,7 +30,7 @@ from ..core.config import JobOptions, RestartPolicy, WorkerConfig
 from ..core.errors import JobQueueFull, ManagerClosed, MessageTooLarge, WorkerStartError
 from ..core.protocol import (Fault, JobStatus, WorkerRequestType, WorkerResponseType,
                                                 WorkerStreamChunk)
-from ..core.worker import error_line, error_traceback
+from ..core.worker import error_line, error_traceback, readable_line
 from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProtocol,
                                                        ResourceManagerProtocol)
 from .events import CallbackThreads, EventHub, EventStream, Wakeups, WorkerEvent  # noqa: F401
@@ -408,11 +408,12 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
         except Exception: _log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
     return configs
 
-# %% ../../nbs/managers/base.ipynb #c20a216f
+# %% ../../nbs/managers/base.ipynb #fdb6b9a0
 @patch
 def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     "A worker said something. In the supervisor's thread."
     kind = message.get('type') if isinstance(message, dict) else None
+    if not isinstance(kind, str): kind = None
     if kind in _FROM_WORKER: return _FROM_WORKER[kind](self, handle, message)
     if kind in _TEXTS: handle.acknowledge(len(message.get('chunks', '1')))
     record = handle.job
@@ -421,6 +422,15 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     elif kind in _FROM_JOB and message.get('job_id') == record.job.id:
         if kind == WorkerResponseType.RESULT.value: self._read_output(handle)
         getattr(self, _FROM_JOB[kind])(message)
+
+@patch
+def on_nonsense(self:BaseJobManager, handle: WorkerHandle, message: Any, error: Exception) -> None:
+    "A message could not be handled; if it should have been a result, there will be no other."
+    _log.warning("worker %s sent what makes no sense: %s", handle.pid, error_line(error), exc_info=error)
+    record = handle.job
+    if record is None or not isinstance(message, dict) or message.get('type') != 'result': return
+    if message.get('job_id') != record.job.id: return
+    self._settle(record, _failed(Fault.BAD_PAYLOAD, f"the worker's answer makes no sense: {error_line(error)}"))
 
 _TEXTS = ('stream_chunk', 'stream_chunks')
 _FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
@@ -528,7 +538,7 @@ def _handle_loaded(self:BaseJobManager, message: dict[str, Any]) -> None:
     self._set_deadline(record.worker, record)
     record.job.status_message = ''
 
-# %% ../../nbs/managers/base.ipynb #252f4782
+# %% ../../nbs/managers/base.ipynb #ecae301b
 @dataclass(frozen=True)
 class _Ending:
     status: JobStatus
@@ -555,9 +565,16 @@ def _handle_job_result(
     self._note_loaded(record.worker, result)
     if result['status'] == 'success': ending = self._extract(record, result.get('data'))
     elif result['status'] == 'cancelled': ending = record.ending or _Ending(JobStatus.CANCELLED)
-    else: ending = _failed(Fault(result.get('fault') or 'plugin_error'), result.get('error') or 'the plugin failed',
-                           result.get('traceback'))
+    else: ending = _failed(_fault(result.get('fault')), readable_line(result.get('error') or 'the plugin failed'),
+                           _text_or_none(result.get('traceback')))
     self._settle(record, ending)
+
+def _fault(word: Any) -> Fault:
+    "A worker of the app's own may use words of its own."
+    try: return Fault(word)
+    except ValueError: return Fault.PLUGIN_ERROR
+
+def _text_or_none(text: Any) -> str | None: return None if text is None else str(text)
 
 @patch
 def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
@@ -960,7 +977,7 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(full_type, data)
     except Exception: _log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #f3aadadb
+# %% ../../nbs/managers/base.ipynb #6b428645
 @patch
 async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float, **data: Any) -> list[dict[str, Any]]:
     "What each worker answers; a worker that dies, or does not answer in time, has `ok` False."
@@ -999,7 +1016,8 @@ async def reload_plugin(
     "Reload a plugin with new configuration; every later worker gets it too."
     cfg = self.worker_config
     sealed = _seal_params(config, cfg.max_message_bytes)
-    answers = await self._command(WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, plugin_name=plugin_name, config=sealed)
+    answers = await self._command(WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, plugin_name=plugin_name,
+                                  config=sealed)
     ok = _all_ok(answers, f"reloading {plugin_name}")
     if ok or not answers: self._plugin_configs[plugin_name] = config
     if ok: self._report_loaded(plugin_name, config)

@@ -23,7 +23,7 @@ from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, seal as 
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerResponseType as WorkerResponseType, WorkerStreamChunk as WorkerStreamChunk
-from ..core.worker import error_line as error_line, error_traceback as error_traceback
+from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
 from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, is_finished as is_finished, pick_worker as pick_worker
@@ -171,6 +171,10 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def on_message(self, handle: WorkerHandle, message: Any) -> None:
         """A worker said something. In the supervisor's thread."""
+        ...
+
+    def on_nonsense(self, handle: WorkerHandle, message: Any, error: Exception) -> None:
+        """A message could not be handled; if it should have been a result, there will be no other."""
         ...
 
     def _note_loaded(self, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
@@ -447,6 +451,12 @@ class _Ending:
 
 def _failed(fault: Fault, error: str, traceback: str | None=None, **kwargs: Any) -> _Ending: ...
 _RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
+
+def _fault(word: Any) -> Fault:
+    """A worker of the app's own may use words of its own."""
+    ...
+
+def _text_or_none(text: Any) -> str | None: ...
 
 def _quarantined(record: JobRecord, ending: _Ending) -> _Ending: ...
 _MAX_LINE = 8192

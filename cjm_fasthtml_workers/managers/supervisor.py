@@ -222,7 +222,7 @@ class Guard:
         os.close(self._fd)
         self._process, self._fd = None, -1
 
-# %% ../../nbs/managers/supervisor.ipynb #1610d406
+# %% ../../nbs/managers/supervisor.ipynb #cd580393
 @dataclass(frozen=True)
 class Launch:
     "What a worker process is started with."
@@ -232,6 +232,7 @@ class Launch:
 class WorkerOwner(Protocol):
     "Who is told what happens to a worker; all calls come from the supervisor's thread."
     def on_message(self, handle: 'WorkerHandle', message: Any) -> None: ...
+    def on_nonsense(self, handle: 'WorkerHandle', message: Any, error: Exception) -> None: ...
     def on_output(self, handle: 'WorkerHandle', data: bytes) -> None: ...
     def on_exit(self, handle: 'WorkerHandle') -> None: ...
 
@@ -437,7 +438,7 @@ def _finish(self:WorkerHandle) -> None:
             if fd >= 0: os.close(fd)
     self.owner.on_exit(self)
 
-# %% ../../nbs/managers/supervisor.ipynb #ee01a762
+# %% ../../nbs/managers/supervisor.ipynb #93d48725
 @patch
 def _read(self:WorkerHandle, channel: Receiver) -> None:
     try: self._deliver(channel.read_available)
@@ -451,7 +452,9 @@ def _deliver(self:WorkerHandle, read: Callable[[], list[Any]]) -> None:
     except ChannelCorrupt as e:
         self.error = f"garbage on the worker's pipe: {e}"
         return self.kill()
-    for message in messages: self.owner.on_message(self, message)
+    for message in messages:
+        try: self.owner.on_message(self, message)
+        except Exception as e: self.owner.on_nonsense(self, message, e)   # the messages after it are still good
 
 @patch
 def _end_mute(self:WorkerHandle) -> None:
