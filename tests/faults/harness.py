@@ -23,6 +23,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,7 @@ class Case:
         self.worst_stall = 0.0
         self.stall_limit = STALL_SECONDS
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix='fault-'))   # for the files of the case, removed at its end
         self.before = snapshot()
         self._nonces = itertools.count(1)
 
@@ -243,7 +245,8 @@ class Case:
         "The job, when it has ended, and as it should."
         m = next(m for m, j, _ in self.jobs if j is job)
         await m.wait_for_job(job.id, timeout)
-        if status: assert (job.status, job.fault) == (status, fault), f'{job} ended with {job.error!r}\n{job.traceback}'
+        good = status in (None, job.status) and fault in (None, job.fault)
+        assert good, f'{job} ended with {job.error!r}\n{job.traceback}'
         return job
 
     async def until(self, condition: Callable[[], Any], what: str = 'the condition',
@@ -376,8 +379,9 @@ def main(name: str, timeout: str, args: str) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     module, _, function = name.partition(':')
     case, values = getattr(importlib.import_module(module), function), json.loads(args)
-    with watchdog(float(timeout)):
+    with watchdog(float(timeout)), contextlib.ExitStack() as stack:
         ctx = Case()
+        stack.callback(shutil.rmtree, ctx.folder, ignore_errors=True)
         if inspect.iscoroutinefunction(case): result = asyncio.run(ctx.run(case, values))
         else:   # a case that makes its loops itself, if any
             result = case(ctx, *values)

@@ -12,7 +12,7 @@ from cjm_fasthtml_workers.core.context import cancel_requested, report_progress
 class Echo:
     "The plain job: gives back what it got."
     def __init__(self, config: dict[str, Any]): self.config = config
-    def execute(self, **params: Any) -> dict[str, Any]: return params
+    def execute(self, /, **params: Any) -> dict[str, Any]: return params
 
 class Sleeper:
     "Sleeps, and says in a file when it has begun."
@@ -113,3 +113,19 @@ class Factory(PlainPluginManager):
 
 def touch(path: str) -> None:
     with open(path, 'w'): pass
+
+# ---- A worker function of the app's own, that answers as it is told
+
+def own_worker(requests: Any, results: Any, responses: Any) -> None:
+    while True:
+        r = requests.get()
+        if r['type'] == 'stop': return
+        if r['type'] == 'init': responses.put({'type': 'ready', 'pid': os.getpid(), 'loaded': ['echo']})
+        if r['type'] != 'execute': continue
+        params = r['params'].open() if hasattr(r['params'], 'open') else r['params']
+        answer = {'type': 'result', 'job_id': r['job_id'], 'status': 'success', 'data': params}
+        if 'code' in params:
+            names = {'answer': answer, 'results': results, 'responses': responses, 'os': os, 'Trap': Trap}
+            exec(params['code'], names)
+            answer = names['answer']
+        if answer is not None: results.put(answer)
