@@ -1,4 +1,4 @@
-"""An app that brings its worker into a state and then ends in some way: `python -m tests.faults.life STATE ENDING FOLDER`.
+"""An app that brings its worker into a state and then ends: `python -m tests.faults.life STATE ENDING FOLDER`.
 
 It says READY when it is in the state, and REPORT from the last exit handler, if it gets so far.
 """
@@ -33,8 +33,8 @@ CODE = {   # what the running job does
     'streaming': 'def stream():\n    i = 0\n    while True:\n        yield f"{i} "; i += 1; time.sleep(.001)',
 }
 STATES = {   # with the jobs as an orderly shutdown leaves them
-    'unstarted': [], 'idle': ['idle'], 'starting': ['waiting'], 'backoff': ['crashed', 'waiting'], 'cancelling': ['cancelled'],
-    'reloading': ['idle'], **{s: ['busy', 'waiting', 'waiting'] for s in CODE}}
+    'unstarted': [], 'idle': ['idle'], 'starting': ['waiting'], 'backoff': ['crashed', 'waiting'],
+    'cancelling': ['cancelled'], 'reloading': ['idle'], **{s: ['busy', 'waiting', 'waiting'] for s in CODE}}
 LOOKS = {'idle': ['completed', None], 'busy': ['failed', 'interrupted'], 'waiting': ['cancelled', None],
          'cancelled': ['cancelled', None], 'crashed': ['failed', 'worker_crashed']}
 

@@ -1,4 +1,4 @@
-"""The app is killed with SIGKILL, at any moment and whatever its worker does: all that it started is gone within 2 seconds.
+"""The app gets a SIGKILL, at any moment and whatever its worker does: all that it started is gone within 2 seconds.
 
 Children of a plugin that moved to a session of their own (`setsid`) are theirs to look after, and not looked for here.
 FAULTS_ORPHAN_RUNS=200 makes the campaign longer, FAULTS_SEED=1234 repeats it.
