@@ -1,0 +1,183 @@
+"""Jobs of all kinds, while workers are killed and jobs cancelled at random: each ends once, and with its own result.
+
+FAULTS_CAMPAIGN_JOBS=10000 FAULTS_CAMPAIGN_KILLS=1000 is the full size, FAULTS_SEED=1234 repeats a run.
+"""
+import asyncio
+import contextlib
+import os
+import pickle
+import random
+import signal
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from cjm_fasthtml_workers.core.channels import encode, open_channel
+from cjm_fasthtml_workers.core.config import JobOptions
+from cjm_fasthtml_workers.core.errors import ChannelClosed, JobNotFound
+from tests.faults.harness import run_case
+
+JOBS = int(os.environ.get('FAULTS_CAMPAIGN_JOBS', 300))
+KILLS = int(os.environ.get('FAULTS_CAMPAIGN_KILLS', 30))
+LIMIT = 60 + JOBS / 20 + KILLS / 2
+
+KINDS = {   # name: what it does, how it may end when nobody interferes
+    'plain': ('pass', ('completed', None)),
+    'short': ('time.sleep(.002)', ('completed', None)),
+    'longer': ('time.sleep(.05)', ('completed', None)),
+    'polite': ('from cjm_fasthtml_workers.core.context import cancel_requested as asked, report_progress\n'
+               'for i in range(20):\n    report_progress(i / 20)\n    if asked(): break\n    time.sleep(.001)',
+               ('completed', None)),
+    'large': ('result["data"] = os.urandom(300_000)', ('completed', None)),
+    'large-in': ('result["n"] = len(data)', ('completed', None)),
+    'chatty': ('for i in range(200): print(i)', ('completed', None)),
+    'stream': ('def stream():\n    for i in range(50): yield f"{i} "', ('completed', None)),
+    'raises': ('raise ValueError("no")', ('failed', 'plugin_error')),
+    'leaves': ('raise SystemExit(0)', ('failed', 'plugin_error')),
+    'unpicklable': ('result["f"] = lambda: 0', ('failed', 'bad_payload')),
+    'dies': ('os._exit(9)', ('failed', 'worker_crashed')),
+    'slow': ('time.sleep(60)', ('failed', 'timed_out')),
+}
+
+class Campaign:
+    "Starts jobs, kills, cancels; then compares."
+    def __init__(self, ctx, m, seed, n_jobs, n_kills):
+        self.ctx, self.m, self.rng, self.n_jobs, self.n_kills = ctx, m, random.Random(seed), n_jobs, n_kills
+        self.jobs, self.kinds, self.cancels = {}, {}, {}
+        self.killed, self.is_over = [], False
+
+    async def start(self):
+        name = self.rng.choice(list(KINDS))
+        code, _ = KINDS[name]
+        data = {'data': bytes(self.rng.randrange(200_000))} if name == 'large-in' else {}
+        options = JobOptions(priority=self.rng.randrange(3), timeout_seconds=.05 if name == 'slow' else None)
+        job = await self.ctx.do(self.m, code, options, **data)
+        self.jobs[job.id], self.kinds[job.id] = job, name
+
+    async def run_jobs(self):
+        while len(self.jobs) < self.n_jobs:
+            for _ in range(self.rng.randrange(1, 8) if self.m.get_stats()['backlog'] < 30 else 0): await self.start()
+            await asyncio.sleep(self.rng.uniform(0, .01))
+        for job in list(self.jobs.values()):
+            with contextlib.suppress(JobNotFound): await self.m.wait_for_job(job.id, 60)
+        self.is_over = True
+
+    async def kill(self):
+        "A SIGKILL every now and then, busy or not, until there were enough."
+        while not self.is_over:
+            handles = [s['pid'] for s in self.m.get_stats()['workers'] if s['state'] in ('ready', 'starting')]
+            part = len(self.jobs) / self.n_jobs
+            if handles and len(self.killed) < self.n_kills * part:
+                self.killed.append(self.rng.choice(handles))
+                with contextlib.suppress(ProcessLookupError): os.kill(self.killed[-1], signal.SIGKILL)
+            await asyncio.sleep(self.rng.uniform(0, .02))
+
+    async def cancel(self):
+        while not self.is_over:
+            open_ones = [j for j in list(self.jobs.values())[-60:] if j.status in ('pending', 'running')]
+            if open_ones and self.rng.random() < .3:
+                job = self.rng.choice(open_ones)
+                self.cancels.setdefault(job.id, []).append(await self.m.cancel_job(job.id))
+            await asyncio.sleep(self.rng.uniform(0, .03))
+
+    def judge(self):
+        for job in self.jobs.values():
+            kind = self.kinds[job.id]
+            ends = {KINDS[kind][1], ('failed', 'worker_crashed')}
+            if job.id in self.cancels: ends.add(('cancelled', None))
+            assert (job.status, job.fault) in ends, f'{kind}: {job} {job.error}'
+            told = self.cancels.get(job.id, [])
+            assert sum(told) == (job.status == 'cancelled'), f'{kind}: {job} was told {told}'
+            if job.status == 'completed' and kind == 'stream':
+                assert job.result['nonce'] is not None
+            if job.status == 'completed' and kind == 'large': assert len(job.result['data']) == 300_000
+        crashed = [j for j in self.jobs.values() if j.fault == 'worker_crashed' and self.kinds[j.id] != 'dies']
+        assert len(crashed) <= len(self.killed), 'a job lost its worker, and nobody had killed it'
+        assert all(j.exit_code == -signal.SIGKILL for j in crashed), Counter(j.exit_code for j in crashed)
+
+async def case_campaign(ctx, seed, workers, n_jobs, n_kills):
+    m = ctx.manager(config={'max_workers': workers, 'max_restart_attempts': 10**6, 'cancel_grace_seconds': .05,
+                            'max_finished_jobs': None})
+    c = Campaign(ctx, m, seed, n_jobs, n_kills)
+    await asyncio.gather(c.run_jobs(), c.kill(), c.cancel())
+    c.judge()
+    ctx.stall_limit = 1.0   # the campaign itself looks through all its jobs
+    return {'kills': len(c.killed), 'cancels': sum(map(len, c.cancels.values())), 'restarts': m.restart_count,
+            'ends': Counter(f'{j.status} {j.fault or ""}'.strip() for j in c.jobs.values())}
+
+@pytest.mark.limit(LIMIT + 60)
+@pytest.mark.parametrize('workers', [1, 2])
+def test_campaign(workers):
+    seed = int(os.environ.get('FAULTS_SEED', time.time_ns() % 10**6))
+    print('FAULTS_SEED', seed)
+    print(run_case(case_campaign, seed, workers, JOBS, KILLS, timeout=LIMIT))
+
+# ---- A message that was cut off
+
+MESSAGES = [{'type': 'result', 'job_id': 'j', 'data': 'x' * 50}, ['', None, 7],
+            {'n': pickle.PickleBuffer(bytes(40_000))}]
+
+def cut_off(frame, before, n):
+    "What a reader gets when the writer dies after `n` bytes of a frame, `before` being whole."
+    receiver, sender = open_channel()
+    thread = threading.Thread(target=lambda: (os.write(sender.fd, before + frame[:n]), sender.close()))
+    thread.start()
+    got = []
+    try:
+        while True: got.append(receiver.get(timeout=5))
+    except ChannelClosed: return got
+    finally:
+        thread.join()
+        receiver.close()
+
+@pytest.mark.parametrize('i', range(len(MESSAGES)))
+def test_message_cut_off_at_any_byte(i):
+    whole = {'this': 'is whole'}
+    before, frame = b''.join(encode(whole)), b''.join(map(bytes, encode(MESSAGES[i])))
+    step = 1 if len(frame) < 1000 else 331
+    for n in [*range(0, len(frame), step), len(frame) - 1]:
+        assert cut_off(frame, before, n) == [whole], f'cut off after {n}'
+    assert len(cut_off(frame, before, len(frame))) == 2
+
+TORN = '''
+import signal
+import cjm_fasthtml_workers.core.channels as channels
+real, left = os.writev, [cut]
+def writev(fd, pieces):
+    data = b''.join(bytes(p) for p in pieces)[:max(left[0], 0)]
+    left[0] -= len(data)
+    if left[0] > 0: return real(fd, [data])
+    while data: data = data[os.write(fd, data):]
+    os.kill(os.getpid(), signal.SIGKILL)
+class Os:
+    def __getattr__(self, name): return writev if name == 'writev' else getattr(os, name)
+result['data'] = 'y' * size
+channels.os = Os()   # from now on it is counted
+'''
+
+async def case_torn(ctx, size, cuts):
+    "The worker is killed when it has written exactly so many bytes of its result; three jobs wait behind it."
+    m = ctx.manager(config={'restart_policy': 'always', 'max_restart_attempts': 10**6})
+    await ctx.warm(m)
+    ends = {}
+    for cut in cuts:
+        job = await ctx.do(m, TORN, cut=cut, size=size)
+        behind = [await ctx.start(m, 'echo', n=cut) for _ in range(2)]
+        await ctx.ended(job)
+        for b in behind: await ctx.ended(b, 'completed')
+        assert job.fault in (None, 'worker_crashed'), f'{cut}: {job} {job.error}'
+        if job.status == 'completed': assert job.result['data'] == 'y' * size and job.result['nonce']
+        else: assert job.result is None and job.exit_code == -signal.SIGKILL, f'{cut}: {job} {job.error}'
+        ends[cut] = job.status
+    return {'ends': ends}
+
+@pytest.mark.parametrize('size, cuts', [
+    (10, [0, 1, 4, 15, 16, 17, 100, 150, 200, 10_000]),
+    (3 * 2**20, [1, 65_535, 65_536, 65_537, 2**20 - 1, 2**20 + 1, 3 * 2**20, 3 * 2**20 + 100, 2**23])])
+def test_worker_killed_at_a_byte_of_its_result(size, cuts):
+    "A result that is not whole is none; one that is whole counts, although its worker is dead."
+    ends = [e for _, e in sorted((int(cut), end) for cut, end in run_case(case_torn, size, cuts)['ends'].items())]
+    assert ends == sorted(ends, reverse=True), ends   # failed up to its length, completed from there
+    assert ends[0] == 'failed'
