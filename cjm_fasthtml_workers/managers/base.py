@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #36babf97
+# %% ../../nbs/managers/base.ipynb #f65955e2
 import asyncio
 import atexit
 import concurrent.futures
@@ -35,14 +35,14 @@ from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProt
                                                        ResourceManagerProtocol)
 from .events import CallbackThreads, EventHub, EventStream, Wakeups, WorkerEvent  # noqa: F401
 from .jobs import BaseJob, JobBook, JobLogs, JobRecord, JobType, is_finished, pick_worker
-from .supervisor import (Guard, Launch, RestartBudget, Supervisor, Timer, WorkerHandle,
-                                                      backoff_seconds)
+from .supervisor import (ForkServer, Guard, Launch, RestartBudget, Supervisor, Timer,
+                                                      WorkerHandle, backoff_seconds)
 
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/base.ipynb #ac8548c7
+# %% ../../nbs/managers/base.ipynb #09513745
 @dataclass(eq=False)
 class _Slot:
     "A place for one worker after the other, and its history."
@@ -84,8 +84,10 @@ class BaseJobManager(ABC, Generic[JobType]):
         self._supervisor: Supervisor = None  # type: ignore[assignment]  # made with the first job
         self._guard, self._pid = Guard(), os.getpid()
         self._standbys: list[WorkerHandle] = []   # of the supervisor's thread only
+        self._fork_server: ForkServer | None = None
         self._request_ids = itertools.count(1)
-        self._is_closed, self._gone = False, threading.Event()
+        self._is_closed = self._is_closing = False   # no more jobs; and the workers are being ended
+        self._gone = threading.Event()
         self._at_exit: Callable[[], None] | None = None
 
     @abstractmethod
@@ -284,7 +286,7 @@ def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
     self._hub.publish(name, {'job_id': None, 'plugin_id': None, 'status': handle.state, 'pid': handle.pid,
                              'worker': handle.index, 'generation': handle.generation, 'exit_code': handle.exitcode})
 
-# %% ../../nbs/managers/base.ipynb #f0b9ed2b
+# %% ../../nbs/managers/base.ipynb #560092b6
 def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None:
     m = manager()
     if m is not None: m.shutdown()
@@ -297,23 +299,27 @@ def _running_supervisor(self:BaseJobManager) -> Supervisor:
     with self._lock:
         if self._is_closed: raise ManagerClosed("the manager was shut down")
         if self._supervisor is not None: return self._supervisor
-        supervisor = self._supervisor = Supervisor(f'{self.worker_type}-supervisor', self._wakeups.flush)
-    supervisor.thread = threading.Thread(target=self._monitor_results, name=supervisor.thread.name, daemon=True)
-    self._at_exit = atexit.register(functools.partial(_shutdown_at_exit, weakref.ref(self)))
-    supervisor.thread.start()
+        supervisor = Supervisor(f'{self.worker_type}-supervisor', self._wakeups.flush, self._monitor_results)
+        try: supervisor.thread.start()
+        except RuntimeError as e:
+            supervisor.close()
+            raise WorkerStartError(f"the thread for the workers could not be started: {e}") from e
+        self._supervisor = supervisor
+        self._at_exit = atexit.register(functools.partial(_shutdown_at_exit, weakref.ref(self)))
     return supervisor
 
 @patch
 def _monitor_results(self:BaseJobManager) -> None:
     "Monitor the result queue in a background thread."
-    self._supervisor.run()
+    with self._lock: supervisor = self._supervisor   # it is there once the lock is free
+    supervisor.run()
 
 @patch
 def _start_worker(self:BaseJobManager) -> None:
     "Start the worker process and result monitor."
     self._running_supervisor().call(self._start_missing, 1)
 
-# %% ../../nbs/managers/base.ipynb #772b9393
+# %% ../../nbs/managers/base.ipynb #8b8b97aa
 @patch
 def _missing_workers(self:BaseJobManager) -> int:
     "How many workers the backlog needs and has not; called with the lock held."
@@ -336,19 +342,18 @@ def _start_in(self:BaseJobManager, slot: _Slot) -> None:
     if self._is_closed or slot.handle is not None: return
     try: entry = seal(self.get_worker_entry_point())
     except Exception as e: return self._start_failed(slot, WorkerStartError(f"the entry point cannot be sent: {e}"))
-    handle = self._take_standby(slot) or WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot))
+    handle = self._take_standby(slot) or self._new_handle(slot)
     with self._lock:
         slot.handle, slot.generation = handle, slot.generation + 1
         handle.index, handle.generation = slot.index, slot.generation
         if slot.generation > 1:
             slot.restarts += 1
             self.last_restart_time = time.time()
-    if handle.pid is None: handle.start()
+    if handle.state == 'starting' and not handle.is_alive(): handle.start()
     if not handle.is_alive(): return
     handle.enter(entry)
     limit = self.worker_config.worker_start_timeout_seconds
     handle.start_timer = self._supervisor.call_later(limit, self._on_start_timeout, handle)
-    self._report('register_worker', handle.pid, self.worker_type)
     try: self._init_worker(handle)
     except Exception as e:
         handle.error = f"the worker cannot be told what to load: {error_line(e)}"
@@ -356,11 +361,17 @@ def _start_in(self:BaseJobManager, slot: _Slot) -> None:
         handle.kill()
 
 @patch
+def _new_handle(self:BaseJobManager, slot: _Slot) -> WorkerHandle:
+    if self.worker_config.start_method == 'forkserver' and self._fork_server is None:
+        self._fork_server = ForkServer(self._supervisor, self._guard, self.worker_config)
+    return WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot), self._fork_server, index=-1)
+
+@patch
 def _launch_of(self:BaseJobManager, slot: _Slot) -> Launch:
     env = self.worker_config.worker_env or {}
     return Launch(self.worker_config, dict(env if isinstance(env, Mapping) else env[slot.index]))
 
-# %% ../../nbs/managers/base.ipynb #519a961f
+# %% ../../nbs/managers/base.ipynb #d8bb5dab
 _STANDBY_DELAY_SECONDS = 1.0  # after a worker became ready
 
 @patch
@@ -378,7 +389,7 @@ def _fill_standbys(self:BaseJobManager) -> None:
     "Start the standbys that are missing, for the slots in turn."
     while not self._is_closed and len(self._standbys) < self.worker_config.standby_workers:
         slot = self._slots[len(self._standbys) % len(self._slots)]
-        handle = WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot), index=-1, generation=0)
+        handle = self._new_handle(slot)
         self._standbys.append(handle)
         handle.start()
         if not handle.is_alive(): return
@@ -443,11 +454,12 @@ def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, A
     handle.loaded = set(message['loaded'])
     self._slots[handle.index].loaded = list(message['loaded'])
 
-# %% ../../nbs/managers/base.ipynb #8ff046e6
+# %% ../../nbs/managers/base.ipynb #6469bbcf
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     if handle.start_timer is not None: handle.start_timer.cancel()
     if handle.state != 'starting': return
     self._note_loaded(handle, message)
+    self._report('register_worker', handle.pid, self.worker_type)
     for name, e in message.get('errors', {}).items():
         _log.warning("plugin %s could not be loaded: %s", name, e['error'])
     with self._lock:
@@ -538,7 +550,7 @@ def _handle_loaded(self:BaseJobManager, message: dict[str, Any]) -> None:
     self._set_deadline(record.worker, record)
     record.job.status_message = ''
 
-# %% ../../nbs/managers/base.ipynb #ecae301b
+# %% ../../nbs/managers/base.ipynb #9540c5f5
 @dataclass(frozen=True)
 class _Ending:
     status: JobStatus
@@ -560,8 +572,8 @@ def _handle_job_result(
     result:dict[str, Any]  # Result data from worker
 ) -> None:
     "Handle a job result from the worker."
-    record = self._book.find(result['job_id'])
-    if record is None or record.worker is None: return
+    record = self._occupant(result['job_id'])
+    if record is None: return
     self._note_loaded(record.worker, result)
     if result['status'] == 'success': ending = self._extract(record, result.get('data'))
     elif result['status'] == 'cancelled': ending = record.ending or _Ending(JobStatus.CANCELLED)
@@ -577,6 +589,12 @@ def _fault(word: Any) -> Fault:
 def _text_or_none(text: Any) -> str | None: return None if text is None else str(text)
 
 @patch
+def _occupant(self:BaseJobManager, job_id: str) -> JobRecord | None:
+    "Which worker runs this job; one that timed out may be gone from the book, and its worker not yet free."
+    running = (s.handle.job for s in self._slots if s.handle is not None and s.handle.job is not None)
+    return next((r for r in running if r.job.id == job_id), None)
+
+@patch
 def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
     if record.is_finished: return _Ending(JobStatus.COMPLETED)   # too late: nobody will look at it
     try:
@@ -586,7 +604,7 @@ def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
         _log.warning("the result of job %s cannot be used: %s", record.job.id, type(e).__name__)
         return _failed(Fault.BAD_PAYLOAD, f"the result cannot be used: {error_line(e)}", error_traceback(e))
 
-# %% ../../nbs/managers/base.ipynb #f957d931
+# %% ../../nbs/managers/base.ipynb #41bfc87a
 @patch
 def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     "The run of a job is over: note how, free its worker, go on with the next job."
@@ -643,7 +661,7 @@ def _requeue(self:BaseJobManager, record: JobRecord) -> None:
 
 @patch
 def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
-    record, handle.job = handle.job, None
+    record, handle.job, handle.waited = handle.job, None, None
     handle.last_used, handle.jobs_done = time.monotonic(), handle.jobs_done + 1
     if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
 
@@ -720,7 +738,7 @@ def get_job_logs(
     "What the job printed and logged; `JobNotFound` for an unknown id."
     return self._book.get(job_id).logs.read()
 
-# %% ../../nbs/managers/base.ipynb #2b1dbcac
+# %% ../../nbs/managers/base.ipynb #7c4475eb
 @patch
 def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     "A worker is gone. In the supervisor's thread."
@@ -728,17 +746,18 @@ def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     if handle.start_timer is not None: handle.start_timer.cancel()
     if handle in self._standbys:
         self._standbys.remove(handle)
-        return self._end_if_gone() if self._is_closed else None
+        return self._end_if_gone() if self._is_closing else None
     slot, record = self._slots[handle.index], handle.job
     with self._lock:
         if slot.handle is handle: slot.handle = None
+        if handle.waited is None: handle.waited = self._book.backlog()
         commands, handle.commands = handle.commands, {}
         self._tell_worker('worker_stopped', handle)
-    if handle.pid is not None: self._report('unregister_worker', handle.pid)
+    if handle.was_ready: self._report('unregister_worker', handle.pid)
     if record is not None: self._settle(record, record.ending or self._crash(handle, record))
     for ticket in commands.values(): _resolve(ticket, {'ok': False, 'error': "the worker died"})
     self._handle_worker_error(handle)
-    if self._is_closed: self._end_if_gone()
+    if self._is_closing: self._end_if_gone()
 
 @patch
 def _crash(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> _Ending:
@@ -771,7 +790,7 @@ def _start_error(slot: _Slot, handle: WorkerHandle | None) -> WorkerStartError:
     if handle is None: return WorkerStartError(slot.last_error)
     return WorkerStartError(f"the worker could not be started: {handle.describe_end()}", handle.last_words)
 
-# %% ../../nbs/managers/base.ipynb #8ade0505
+# %% ../../nbs/managers/base.ipynb #838e8053
 @patch
 def _give_up(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> None:
     slot.budget.failures = 0
@@ -780,8 +799,11 @@ def _give_up(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> N
     if any(s.handle is not None or s.pause is not None for s in self._slots): return
     if handle is None or not handle.was_ready: ending = _failed(Fault.START_FAILED, error.args[0], error.traceback)
     else: ending = _failed(Fault.WORKER_CRASHED, f"no worker for this job: {handle.describe_end()}", error.traceback)
-    with self._lock:
-        for record in self._book.backlog(): self._note_end(record, ending)
+    with self._lock:   # who came later is not meant: the next worker is for them
+        waited = self._book.backlog() if handle is None or handle.waited is None else handle.waited
+        for record in waited:
+            if record.job.status == JobStatus.PENDING: self._note_end(record, ending)
+    self._supervisor.call(self._start_missing)
 
 @patch
 def _start_failed(self:BaseJobManager, slot: _Slot, error: WorkerStartError) -> None:
@@ -808,7 +830,7 @@ def _restart_all(self:BaseJobManager) -> None:
         else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'replace')
     self._start_missing(1)
 
-# %% ../../nbs/managers/base.ipynb #4b83a584
+# %% ../../nbs/managers/base.ipynb #397a0e2e
 @patch
 def _stop_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str,
               wait: bool = False) -> None:
@@ -825,6 +847,7 @@ def _make_stop(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, end
     with self._lock:
         if handle.job is not record or handle.state != 'ready': return
         handle.stop_reason = reason
+        if handle.waited is None: handle.waited = self._book.backlog()
         self._note_end(record, ending)
         handle.stop(ask=False)
 
@@ -843,7 +866,9 @@ def _time_out(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, faul
     handle.drain()
     if handle.job is not record or record.is_finished or record.ending is not None: return
     ending = _failed(fault, error)
-    with self._lock: self._note_end(record, ending)
+    with self._lock:
+        handle.waited = self._book.backlog()
+        self._note_end(record, ending)
     self._stop_job(handle, record, ending, 'timeout')
 
 # %% ../../nbs/managers/base.ipynb #0e51190f
@@ -913,7 +938,7 @@ def clear_completed_jobs(
     "Clear completed, failed, and cancelled jobs."
     with self._lock: return self._book.clear()
 
-# %% ../../nbs/managers/base.ipynb #72b6319c
+# %% ../../nbs/managers/base.ipynb #c90aa06e
 @patch
 async def wait_for_job(
     self:BaseJobManager,
@@ -948,7 +973,10 @@ async def stream_job(
                 sleeper = asyncio.get_running_loop().create_future()
                 record.chunk_waiters.append(sleeper)
         for chunk in chunks: yield chunk
-        if not chunks: await sleeper
+        if chunks: continue
+        try: await sleeper
+        finally:   # a reader that goes away leaves nothing behind
+            with self._lock, contextlib.suppress(ValueError): record.chunk_waiters.remove(sleeper)
 
 # %% ../../nbs/managers/base.ipynb #eb526e51
 @patch
@@ -977,7 +1005,7 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(full_type, data)
     except Exception: _log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #6b428645
+# %% ../../nbs/managers/base.ipynb #3964d9e2
 @patch
 async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float, **data: Any) -> list[dict[str, Any]]:
     "What each worker answers; a worker that dies, or does not answer in time, has `ok` False."
@@ -985,7 +1013,7 @@ async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
     tickets: list[tuple[WorkerHandle, int, concurrent.futures.Future]] = []
     with self._lock:
         for handle in (s.handle for s in self._slots):
-            if handle is None or handle.pid is None or handle.state not in ('starting', 'ready'): continue
+            if handle is None or not handle.is_alive() or handle.state == 'stopping': continue
             tickets.append((handle, next(self._request_ids), concurrent.futures.Future()))
             handle.commands[tickets[-1][1]] = tickets[-1][2]
     for handle, request_id, _ in tickets: handle.send({'type': type.value, 'request_id': request_id, **data})
@@ -1019,7 +1047,7 @@ async def reload_plugin(
     answers = await self._command(WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, plugin_name=plugin_name,
                                   config=sealed)
     ok = _all_ok(answers, f"reloading {plugin_name}")
-    if ok or not answers: self._plugin_configs[plugin_name] = config
+    if ok or not answers: self._plugin_configs[plugin_name] = sealed.open()   # a snapshot
     if ok: self._report_loaded(plugin_name, config)
     return ok
 
@@ -1046,7 +1074,7 @@ def check_streaming_support(
     if not self.supports_streaming or self._streaming_plugins is None: return self.supports_streaming
     return self.get_plugin_name(plugin_id) in self._streaming_plugins
 
-# %% ../../nbs/managers/base.ipynb #c068c46b
+# %% ../../nbs/managers/base.ipynb #4489e1ca
 @patch
 async def start(self:BaseJobManager) -> None:
     "Start all workers and wait until they are ready; `WorkerStartError` with the worker's traceback if one is not."
@@ -1054,6 +1082,7 @@ async def start(self:BaseJobManager) -> None:
     supervisor = self._running_supervisor()
     tickets: list[concurrent.futures.Future] = []
     with self._lock:
+        if self._is_closed: raise ManagerClosed("the manager was shut down")
         for slot in self._slots:
             if slot.handle is not None and slot.handle.state == 'ready': continue
             tickets.append(concurrent.futures.Future())
@@ -1127,7 +1156,7 @@ def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
         _log.exception("no configuration for plugin %s", plugin_id)
         return {}
 
-# %% ../../nbs/managers/base.ipynb #4b2410fb
+# %% ../../nbs/managers/base.ipynb #f8a85e81
 @patch
 def shutdown(self:BaseJobManager) -> None:
     "Shutdown the manager and cleanup resources."
@@ -1163,6 +1192,7 @@ def _close(self:BaseJobManager) -> Supervisor | None:
 
 @patch
 def _begin_shutdown(self:BaseJobManager) -> None:
+    self._is_closing = True
     with self._lock:
         for record in self._book.backlog(): self._note_end(record, _Ending(JobStatus.CANCELLED))
     for handle in self._standbys: handle.kill()   # there is nothing in it that could mind
@@ -1186,11 +1216,13 @@ def _shut_down_worker(self:BaseJobManager, handle: WorkerHandle) -> None:
 @patch
 def _end_if_gone(self:BaseJobManager) -> None:
     if self._standbys or any(s.handle is not None for s in self._slots): return
+    if self._fork_server is not None: self._fork_server.close()
     self._guard.close()
     self._hub.close()
     self._hooks.close()
     self._wakeups.flush()
     if self._at_exit is not None: atexit.unregister(self._at_exit)
+    for slot in self._slots: self._answer_start(slot, WorkerStartError("the manager was shut down"))
     self._gone.set()
     self._supervisor.end()
 

@@ -27,7 +27,7 @@ from ..core.worker import error_line as error_line, error_traceback as error_tra
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
 from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, is_finished as is_finished, pick_worker as pick_worker
-from .supervisor import Guard as Guard, Launch as Launch, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
+from .supervisor import ForkServer as ForkServer, Guard as Guard, Launch as Launch, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 _log = logging.getLogger(__name__)
 
@@ -66,8 +66,10 @@ class BaseJobManager(ABC, Generic[JobType]):
     _guard: Guard
     _pid: _Any
     _standbys: list[WorkerHandle]
+    _fork_server: ForkServer | None
     _request_ids: _Any
     _is_closed: bool
+    _is_closing: bool
     _gone: threading.Event
     _at_exit: Callable[[], None] | None
 
@@ -153,6 +155,8 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Start the next generation in `slot`. In the supervisor's thread."""
         ...
 
+    def _new_handle(self, slot: _Slot) -> WorkerHandle: ...
+
     def _launch_of(self, slot: _Slot) -> Launch: ...
 
     def _take_standby(self, slot: _Slot) -> WorkerHandle | None:
@@ -199,6 +203,10 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _handle_job_result(self, result: dict[str, Any]) -> None:
         """Handle a job result from the worker."""
+        ...
+
+    def _occupant(self, job_id: str) -> JobRecord | None:
+        """Which worker runs this job; one that timed out may be gone from the book, and its worker not yet free."""
         ...
 
     def _extract(self, record: JobRecord, data: Any) -> _Ending: ...

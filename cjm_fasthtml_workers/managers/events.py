@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Wakeups', 'WorkerEvent', 'EventStream', 'EventHub', 'CallbackThreads']
 
-# %% ../../nbs/managers/events.ipynb #c2a6e841
+# %% ../../nbs/managers/events.ipynb #145d39f9
 import asyncio
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Wakeups:
             try: loop.call_soon_threadsafe(_complete, futures)
             except RuntimeError: pass   # its loop is closed: nobody waits any more
 
-# %% ../../nbs/managers/events.ipynb #cabf9819
+# %% ../../nbs/managers/events.ipynb #e5c3a78c
 @dataclass(frozen=True)
 class WorkerEvent:
     "Something that happened to a job or a worker."
@@ -82,6 +83,7 @@ class EventStream:
 
     def _take(self, name: str, event: WorkerEvent) -> None:
         if len(self._events) < _BUFFER or name not in _MINOR: self._events.append(event)
+        if len(self._events) > 2 * _BUFFER: self._end()   # nobody reads it any more
         if self.job_id is not None and name in _ENDINGS: self._end()
         self._wake()
 
@@ -94,7 +96,7 @@ class EventStream:
         if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
         self._sleeper = None
 
-# %% ../../nbs/managers/events.ipynb #1452010b
+# %% ../../nbs/managers/events.ipynb #ca33cafd
 _BROADCAST_SECONDS = 10.0  # for one event
 
 class EventHub:
@@ -106,7 +108,7 @@ class EventHub:
     ):
         self.worker_type, self.wakeups, self.broadcaster = worker_type, wakeups, broadcaster
         self.lock = threading.RLock()   # R: a signal handler may shut the manager down in the middle of an event
-        self.streams: set[EventStream] = set()
+        self.streams: weakref.WeakSet[EventStream] = weakref.WeakSet()   # one that was left is forgotten
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task | None = None
@@ -189,7 +191,7 @@ async def wait_broadcast(self:EventHub,
     if pump is None or pump.get_loop() is not asyncio.get_running_loop(): return
     await asyncio.wait([pump], timeout=timeout_seconds)
 
-# %% ../../nbs/managers/events.ipynb #b2648dc8
+# %% ../../nbs/managers/events.ipynb #37c7f073
 class CallbackThreads:
     "Runs callbacks in as many daemon threads as are busy at once, up to a limit."
     def __init__(self,
@@ -208,7 +210,10 @@ class CallbackThreads:
             self._todo.append((callback, args))
             if self._idle >= len(self._todo) or self._threads >= self.max_threads: return self._change.notify()
             self._threads += 1
-        threading.Thread(target=self._work, name=self.name, daemon=True).start()
+        try: threading.Thread(target=self._work, name=self.name, daemon=True).start()
+        except RuntimeError as e:   # a limit, or the interpreter is on its way out
+            with self._change: self._threads -= 1
+            _log.error("no thread for a hook (%s): it runs when there is one", e)
 
     def close(self) -> None:
         "Let idle threads go now."

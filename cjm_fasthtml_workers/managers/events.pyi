@@ -4,6 +4,7 @@ __all__ = ['Wakeups', 'WorkerEvent', 'EventStream', 'EventHub', 'CallbackThreads
 import asyncio
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class EventHub:
     wakeups: Wakeups
     broadcaster: Any
     lock: threading.RLock
-    streams: set[EventStream]
+    streams: weakref.WeakSet[EventStream]
     _outgoing: deque[WorkerEvent]
     _loop: asyncio.AbstractEventLoop | None
     _pump: asyncio.Task | None

@@ -125,7 +125,7 @@ class ChunkLog:
         if missing > 0: out.insert(0, WorkerStreamChunk(self.job_id, '', False, {'dropped': missing}))
         return out
 
-# %% ../../nbs/managers/jobs.ipynb #6ccd7f86
+# %% ../../nbs/managers/jobs.ipynb #3cdf7318
 class JobLogs(NamedTuple):
     "What a job printed and logged."
     lines: list[str]  # The newest lines, oldest first
@@ -134,19 +134,28 @@ class JobLogs(NamedTuple):
 class LineLog:
     "The last lines of something that may print without end."
     def __init__(self, max_lines: int = 1000, max_chars: int = 2000):
-        self.max_chars, self.dropped = max_chars, 0
-        self.lines: deque[str] = deque(maxlen=max_lines)
+        self.max_lines, self.max_chars, self.dropped, self.chars = max_lines, max_chars, 0, 0
+        self.lines: deque[str] = deque()
 
     def append(self, line: str) -> None:
         "Keep one more line, cut to `max_chars`."
-        self.dropped += len(self.lines) == self.lines.maxlen
         self.lines.append(line if len(line) <= self.max_chars else line[:self.max_chars] + ' …')
+        self.chars += len(self.lines[-1])
+        if len(self.lines) > self.max_lines: self._drop()
+
+    def _drop(self) -> None:
+        self.chars -= len(self.lines.popleft())
+        self.dropped += 1
+
+    def clear(self) -> None:
+        "Forget all lines."
+        while self.lines: self._drop()
 
     def read(self) -> JobLogs:
         "A copy."
         return JobLogs(list(self.lines), self.dropped)
 
-# %% ../../nbs/managers/jobs.ipynb #d76ab391
+# %% ../../nbs/managers/jobs.ipynb #474bba4f
 @dataclass(eq=False)
 class JobRecord:
     "What the manager knows about one job."
@@ -172,12 +181,17 @@ class JobRecord:
     def __post_init__(self) -> None: self.chunks = ChunkLog(self.job.id)
 
     @property
+    def chars(self) -> int:
+        "How much text it said, in chunks and log lines, is kept."
+        return self.chunks.chars + self.logs.chars
+
+    @property
     def is_finished(self) -> bool:
         "Whether the job is in a terminal state."
         return self.job.status in TERMINAL_STATUSES
 
-# %% ../../nbs/managers/jobs.ipynb #6fecfba4
-_MAX_FINISHED_CHARS = 32 * 2**20  # of stream text, over all finished jobs
+# %% ../../nbs/managers/jobs.ipynb #e63153af
+_MAX_FINISHED_CHARS = 32 * 2**20  # of stream text and log lines, over all finished jobs
 
 class JobBook:
     "All jobs that are kept, and the order in which those that wait are to run."
@@ -256,7 +270,7 @@ def requeue(self:JobBook,
     if record.job.status != JobStatus.PENDING: return
     heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
 
-# %% ../../nbs/managers/jobs.ipynb #4f681570
+# %% ../../nbs/managers/jobs.ipynb #37b0caf0
 @patch
 def finish(self:JobBook,
     record: JobRecord,
@@ -276,7 +290,7 @@ def finish(self:JobBook,
     if was_pending: self._left_backlog()
     record.params = record.ending = None
     self._finished.append(record)
-    self._finished_chars += record.chunks.chars
+    self._finished_chars += record.chars
     self._prune()
     return True
 
@@ -293,12 +307,13 @@ def _prune(self:JobBook) -> None:
         self._forget(self._finished.popleft())
     for record in self._finished:
         if self._finished_chars <= _MAX_FINISHED_CHARS: break
-        self._finished_chars -= record.chunks.chars
+        self._finished_chars -= record.chars
         record.chunks.clear()
+        record.logs.clear()
 
 @patch
 def _forget(self:JobBook, record: JobRecord) -> None:
-    self._finished_chars -= record.chunks.chars
+    self._finished_chars -= record.chars
     self._records.pop(record.job.id, None)
 
 @patch

@@ -97,14 +97,22 @@ class JobLogs(NamedTuple):
 
 class LineLog:
     """The last lines of something that may print without end."""
+    max_lines: int
     max_chars: int
     dropped: int
+    chars: int
     lines: deque[str]
 
     def __init__(self, max_lines: int=1000, max_chars: int=2000): ...
 
     def append(self, line: str) -> None:
         """Keep one more line, cut to `max_chars`."""
+        ...
+
+    def _drop(self) -> None: ...
+
+    def clear(self) -> None:
+        """Forget all lines."""
         ...
 
     def read(self) -> JobLogs:
@@ -134,6 +142,11 @@ class JobRecord:
     end_waiters: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None: ...
+
+    @property
+    def chars(self) -> int:
+        """How much text it said, in chunks and log lines, is kept."""
+        ...
 
     @property
     def is_finished(self) -> bool:

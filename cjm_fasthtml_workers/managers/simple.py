@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['plugin_path', 'SimpleJob', 'SimpleJobManager']
 
-# %% ../../nbs/managers/simple.ipynb #cffe7947
+# %% ../../nbs/managers/simple.ipynb #df6cf0a6
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ def plugin_path(
         raise ValueError(f"{plugin.__qualname__} is inside a function: no worker can import it")
     return plugin if plugin.__module__ == '__main__' else f'{plugin.__module__}:{plugin.__qualname__}'
 
-# %% ../../nbs/managers/simple.ipynb #ec44f0b6
+# %% ../../nbs/managers/simple.ipynb #6a8001ee
 @dataclass(repr=False)
 class SimpleJob(BaseJob):
     "A job of a `SimpleJobManager`."
@@ -59,7 +60,7 @@ class SimpleJobManager(BaseJobManager[SimpleJob]):
         self.plugins = {name: plugin_path(p) for name, p in plugins.items()}
         for name in configs or {}:
             if name not in self.plugins: raise ValueError(f"a configuration for {name!r}, which is not a plugin")
-        self._plugin_configs.update(configs or {})
+        self._plugin_configs.update(copy.deepcopy(dict(configs or {})))
 
     def get_plugin_name(self, plugin_id: str) -> str | None:  # None: there is no such plugin
         "The plugin's name, which is its id."

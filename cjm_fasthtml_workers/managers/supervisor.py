@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner', 'WorkerHandle',
-           'memory_kills', 'describe_exit']
+           'memory_kills', 'describe_exit', 'ForkServer']
 
-# %% ../../nbs/managers/supervisor.ipynb #6b308d9c
+# %% ../../nbs/managers/supervisor.ipynb #3cd99441
+import ast
 import contextlib
 import functools
 import heapq
@@ -14,14 +15,16 @@ import itertools
 import logging
 import multiprocessing.spawn
 import os
+import pickle
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,7 +63,7 @@ class RestartBudget:
         if self.config.restart_policy is not RestartPolicy.BACKOFF or not self.failures: return 0.0
         return backoff_seconds(self.config, self.failures)
 
-# %% ../../nbs/managers/supervisor.ipynb #def192c0
+# %% ../../nbs/managers/supervisor.ipynb #2d7d59c7
 class Timer:
     "Something that will happen, unless it is cancelled."
     __slots__ = ('when', 'action', 'args')
@@ -69,25 +72,26 @@ class Timer:
         self.action: Callable[..., Any] | None = action
 
     def cancel(self) -> None:
-        "Let it not happen."
-        self.action = None
+        "Let it not happen, and hold on to nothing until its hour."
+        self.action, self.args = None, ()
 
 class Supervisor:
     "The thread that owns processes and pipes: descriptors, calls from outside, timers."
     def __init__(self,
         name: str,  # Of the thread
-        after_round: Callable[[], None] = lambda: None  # Called when everything that was due has been done
+        after_round: Callable[[], None] = lambda: None,  # Called when everything that was due has been done
+        target: Callable[[], None] | None = None  # What the thread does; None: `run`
     ):
         self.after_round = after_round
-        self.thread = threading.Thread(target=self.run, name=name, daemon=True)
+        self.thread = threading.Thread(target=target or self.run, name=name, daemon=True)
         self._selector = selectors.DefaultSelector()
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
-        self._count = itertools.count()
+        self._count, self._sweep_at = itertools.count(), 64
         self._wake_fd, self._wake_write_fd = os.pipe()
         for fd in (self._wake_fd, self._wake_write_fd): os.set_blocking(fd, False)
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._woken)
-        self._is_awake = self._is_ending = False
+        self._is_awake = self._is_ending = self._has_ended = False
         self._wake_lock = threading.RLock()   # guards the number of the descriptor; R: signal handlers call, too
         _open_fds.update((self._wake_fd, self._wake_write_fd))
 
@@ -98,6 +102,7 @@ class Supervisor:
     def call(self, action: Callable[..., Any], *args: Any) -> None:
         "Have `action(*args)` run in the thread, soon. From any thread."
         self._calls.append((action, args))
+        if self._has_ended: return self._sweep()
         if self._is_awake or self.is_current(): return
         self._is_awake = True
         with self._wake_lock, contextlib.suppress(BlockingIOError):   # full: it wakes anyway
@@ -110,7 +115,12 @@ class Supervisor:
         else: self.call(self._add_timer, timer)
         return timer
 
-    def _add_timer(self, timer: Timer) -> None: heapq.heappush(self._timers, (timer.when, next(self._count), timer))
+    def _add_timer(self, timer: Timer) -> None:
+        heapq.heappush(self._timers, (timer.when, next(self._count), timer))
+        if len(self._timers) < self._sweep_at: return
+        self._timers = [t for t in self._timers if t[2].action is not None]   # most jobs end before their time is up
+        heapq.heapify(self._timers)
+        self._sweep_at = 64 + 2 * len(self._timers)
 
     def watch(self, fd: int, events: int, action: Callable[[], Any]) -> None:
         "Call `action()` in the thread whenever `fd` is ready for `events`."
@@ -124,22 +134,35 @@ class Supervisor:
         "Let the thread end after this round. From any thread."
         self.call(setattr, self, '_is_ending', True)
 
-# %% ../../nbs/managers/supervisor.ipynb #6c3126b1
+# %% ../../nbs/managers/supervisor.ipynb #6d4b63a8
 @patch
 def run(self:Supervisor) -> None:
     "The loop; returns after `end`."
     while not self._is_ending:
         for key, _ in self._selector.select(self._pause()): self._do(key.data)
-        for _ in range(len(self._calls)):
-            action, args = self._calls.popleft()
-            self._do(action, *args)
+        self._sweep(len(self._calls))
         self._run_timers()
         self._do(self.after_round)
+    self.close()
+
+@patch
+def close(self:Supervisor) -> None:
+    "The end of the thread: carry out what is still queued, and what will be; there is nothing left that it could break."
+    self._has_ended = True
+    self._sweep()
     self._selector.close()
     with self._wake_lock:
         _open_fds.difference_update((self._wake_fd, self._wake_write_fd))
         for fd in (self._wake_fd, self._wake_write_fd): os.close(fd)
         self._wake_fd = self._wake_write_fd = -1
+
+@patch
+def _sweep(self:Supervisor, most: int = 2**30) -> None:
+    with contextlib.suppress(IndexError):   # nothing is queued any more
+        for _ in range(most):
+            action, args = self._calls.popleft()
+            try: action(*args)
+            except Exception: _log.exception("an action of the supervisor failed; the others go on")
 
 @patch
 def _do(self:Supervisor, action: Callable[..., Any], *args: Any) -> None:
@@ -158,7 +181,8 @@ def _run_timers(self:Supervisor) -> None:
     now = time.monotonic()
     while self._timers and self._timers[0][0] <= now:
         timer = heapq.heappop(self._timers)[2]
-        if timer.action is not None: self._do(timer.action, *timer.args)
+        action, args = timer.action, timer.args   # another thread may cancel it right now
+        if action is not None: self._do(action, *args)
 
 @patch
 def _woken(self:Supervisor) -> None:
@@ -178,7 +202,7 @@ def _close_in_forks() -> None:
     "Arrange it, once per process, and not before there is something to close."
     os.register_at_fork(after_in_child=_close_inherited)
 
-# %% ../../nbs/managers/supervisor.ipynb #25d4ad39
+# %% ../../nbs/managers/supervisor.ipynb #9d008fce
 _GUARD = '''
 groups=
 while read -r sign id; do
@@ -202,7 +226,15 @@ class Guard:
         _open_fds.add(self._fd)
         try: self._process = subprocess.Popen(['/bin/sh', '-c', _GUARD], stdin=read_end, stdout=subprocess.DEVNULL,
                                               stderr=subprocess.DEVNULL, cwd='/', start_new_session=True)
+        except BaseException:
+            self._close_pipe()   # the next worker tries again
+            raise
         finally: os.close(read_end)
+
+    def _close_pipe(self) -> None:
+        _open_fds.discard(self._fd)
+        os.close(self._fd)
+        self._fd = -1
 
     def tell(self,
         sign: str,  # '+' or '-'
@@ -218,11 +250,10 @@ class Guard:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        _open_fds.discard(self._fd)
-        os.close(self._fd)
-        self._process, self._fd = None, -1
+        self._close_pipe()
+        self._process = None
 
-# %% ../../nbs/managers/supervisor.ipynb #cd580393
+# %% ../../nbs/managers/supervisor.ipynb #408d8a9d
 @dataclass(frozen=True)
 class Launch:
     "What a worker process is started with."
@@ -240,11 +271,12 @@ class WorkerHandle:
     "One worker process, from its start to its end."
     def __init__(self,
         supervisor: Supervisor, guard: Guard, owner: WorkerOwner, launch: Launch,
+        fork_server: Any = None,  # A `ForkServer`; None: start an interpreter
         index: int = 0,  # Its place among the workers of the manager
         generation: int = 1  # How many have been in this place, with it
     ):
         self.supervisor, self.guard, self.owner, self.launch = supervisor, guard, owner, launch
-        self.index, self.generation = index, generation
+        self.fork_server, self.index, self.generation = fork_server, index, generation
         self.state = 'starting'   # 'starting', 'ready', 'stopping', 'dead'
         self.pid: int | None = None
         self._pid = -1                     # the same, once there is a process
@@ -262,6 +294,7 @@ class WorkerHandle:
         self.configured: set[str] = set()  # owner's note: plugins whose configuration it has
         self.start_timer: Timer | None = None
         self.stop_reason: str | None = None   # why it is being stopped, if it is
+        self.waited: list[Any] | None = None  # owner's note: who was waiting when its end was decided
         self.was_ready = False
         self.tail = b''                    # of its output, an unfinished line
         self.last_lines: deque[str] = deque(maxlen=50)
@@ -272,8 +305,8 @@ class WorkerHandle:
         self._pidfd = self._output_fd = -1
 
     def is_alive(self) -> bool:
-        "Whether the process is there."
-        return self.pid is not None and self.state != 'dead'
+        "Whether the process is there, or about to be."
+        return self._output_fd >= 0 and self.state != 'dead'
 
     @property
     def last_words(self) -> str | None:
@@ -325,19 +358,24 @@ def stats(self:WorkerHandle) -> dict[str, Any]:
     return {'worker': self.index, 'pid': self.pid, 'generation': self.generation, 'state': self.state,
             'loaded': sorted(self.loaded), 'jobs_done': self.jobs_done, 'rss_mb': self.rss_mb()}
 
-# %% ../../nbs/managers/supervisor.ipynb #88d29bd5
+# %% ../../nbs/managers/supervisor.ipynb #100c034e
 _PACKAGE_HOME = str(Path(__file__).resolve().parents[2]) if '__file__' in globals() else os.getcwd()
 
 def _command(fds: list[int]) -> list[str]:
+    return _python('child_main', f"child_main({', '.join(map(str, fds))}, {os.getpid()})")
+
+def _sys_path() -> list[str]: return [str(p) for p in sys.path]
+
+def _python(name: str, call: str) -> list[str]:
+    "A command that imports `name` from the worker's module and does `call`."
     code = (f"import sys; sys.path.insert(0, {_PACKAGE_HOME!r})\n"
-            "from cjm_fasthtml_workers.core.worker import child_main\n"
-            f"child_main({', '.join(map(str, fds))}, {os.getpid()})")
+            f"from cjm_fasthtml_workers.core.worker import {name}\n{call}")
     executable = os.fsdecode(multiprocessing.spawn.get_executable())
     return [executable, *getattr(subprocess, '_args_from_interpreter_flags', list)(), '-c', code]
 
 def _first_message(launch: Launch) -> dict[str, Any]:
     data = multiprocessing.spawn.get_preparation_data('worker')
-    return {'sys_path': [str(p) for p in sys.path], 'sys_argv': [str(a) for a in sys.argv],
+    return {'sys_path': _sys_path(), 'sys_argv': [str(a) for a in sys.argv],
             'main': {k: v for k, v in data.items() if k.startswith('init_main')},
             'preload_modules': list(launch.config.preload_modules), 'log_level': logging.INFO,
             'max_message_bytes': launch.config.max_message_bytes, 'result_queue_size': launch.config.result_queue_size}
@@ -349,36 +387,48 @@ def start(self:WorkerHandle) -> None:
     try: self._launch()
     except OSError as e:
         self.error = f"the worker process could not be started: {e}"
-        if self.pid is None: self.supervisor.call(self._finish)
-        else: self.stop(ask=False)
+        if self.pid is not None: self._abandon()
+        self.supervisor.call(self._finish)
 
-# %% ../../nbs/managers/supervisor.ipynb #ddf496c7
+@patch
+def _abandon(self:WorkerHandle) -> None:
+    "There is a process, but it cannot be watched: end it here and now."
+    self._signal_group(signal.SIGKILL)
+    if self.fork_server is None: self._reap()
+    with contextlib.suppress(OSError): self.guard.tell('-', self._pid)
+
+# %% ../../nbs/managers/supervisor.ipynb #06a9c82d
 @patch
 def _launch(self:WorkerHandle) -> None:
     limit = self.launch.config.max_message_bytes
     with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
         ends: list[Any] = []
+        fds: list[int] = []
         for child_reads in (True, False, False, True):   # requests, results, responses, control
             reader, writer = open_channel(limit)
             own, other = (writer, reader) if child_reads else (reader, writer)
             ends.append(own)
             mine.callback(own.close)
             theirs.callback(other.close)
-            self._fds.append(other.fd)
+            fds.append(other.fd)
         output, child_output = os.pipe()
         mine.callback(os.close, output)
         theirs.callback(os.close, child_output)
-        popen = subprocess.Popen(_command(self._fds), pass_fds=self._fds, stdin=subprocess.DEVNULL, stdout=child_output,
-                                 stderr=child_output, env={**os.environ, **self.launch.env}, start_new_session=True)
+        if self.fork_server is not None: self.fork_server.fork(self, [*fds, child_output], self.launch.env)
+        else:
+            self._popen = subprocess.Popen(_command(fds), pass_fds=fds, stdin=subprocess.DEVNULL,
+                                           stdout=child_output, stderr=child_output, start_new_session=True,
+                                           env={**os.environ, **self.launch.env})
+            self.pid = self._pid = self._popen.pid
         mine.pop_all()
-    self._popen, self.pid, self._pid, self._output_fd = popen, popen.pid, popen.pid, output
     self.requests, self.results, self.responses, self.control = ends
+    self._output_fd = output
     self._begin()
 
 @patch
 def _begin(self:WorkerHandle) -> None:
     "The process runs: guard it, watch it, tell it what to do."
-    self.guard.tell('+', self._pid)
+    if self.pid is not None: self.guard.tell('+', self._pid)
     self._fds = [self.results.fd, self.responses.fd, self._output_fd]
     _open_fds.update(self._fds, (self.requests.fd, self.control.fd))
     for fd in (*self._fds, self.requests.fd, self.control.fd): os.set_blocking(fd, False)
@@ -386,10 +436,86 @@ def _begin(self:WorkerHandle) -> None:
     self.supervisor.watch(self.results.fd, read, lambda: self._read(self.results))
     self.supervisor.watch(self.responses.fd, read, lambda: self._read(self.responses))
     self.supervisor.watch(self._output_fd, read, self.read_output)
-    self._watch_exit()
+    if self.pid is not None: self._watch_exit()
     self.send(_first_message(self.launch))
 
-# %% ../../nbs/managers/supervisor.ipynb #87703a29
+# %% ../../nbs/managers/supervisor.ipynb #23e44ee1
+class ForkServer:
+    "A process that forks workers for us; of the supervisor's thread."
+    def __init__(self, supervisor: Supervisor, guard: Guard, config: WorkerConfig):
+        self.supervisor, self.guard, self.config = supervisor, guard, config
+        self.handles: dict[int, WorkerHandle] = {}
+        self._asked: deque[WorkerHandle] = deque()   # answers come in this order
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket
+
+    def fork(self,
+        handle: 'WorkerHandle',  # Told by `on_forked`, later by `on_forked_exit`
+        fds: list[int],  # Four pipe ends and the output
+        env: dict[str, str]
+    ) -> None:
+        "Ask for a new process; `OSError` if that cannot be."
+        if self._process is None: self._start()
+        self._asked.append(handle)
+        socket.send_fds(self._socket, [pickle.dumps(env)], fds)
+
+    def _start(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        env = self.config.worker_env if isinstance(self.config.worker_env, Mapping) else {}
+        with theirs:
+            call = f"fork_server_main({theirs.fileno()}, {list(self.config.preload_modules)!r}, {_sys_path()!r}, {os.getpid()})"
+            self._process = subprocess.Popen(_python('fork_server_main', call), pass_fds=[theirs.fileno()],
+                                             stdin=subprocess.DEVNULL, env={**os.environ, **env}, start_new_session=True)
+        self.guard.tell('+', self._process.pid)
+        _open_fds.add(self._socket.fileno())
+        self.supervisor.watch(self._socket.fileno(), selectors.EVENT_READ, self._read)
+
+    def _read(self) -> None:
+        data = self._socket.recv(4096)
+        if not data: return self.close("the process to fork from died")
+        kind, pid, value = ast.literal_eval(data.decode())
+        if kind == 'forked':
+            self.handles[pid] = self._asked.popleft()
+            self.handles[pid].on_forked(pid)
+        elif (handle := self.handles.pop(pid, None)) is not None: handle.on_forked_exit(value)
+
+    def close(self, why: str = "the manager was shut down") -> None:
+        "End it; the next `fork` starts another one."
+        if self._process is None: return
+        process, self._process = self._process, None
+        self.supervisor.unwatch(self._socket.fileno())
+        _open_fds.discard(self._socket.fileno())
+        process.kill()
+        self.guard.tell('-', process.pid)
+        process.wait()
+        self._socket.close()
+        for handle in [*self._asked, *self.handles.values()]: handle.on_orphaned(why)
+        self._asked.clear()
+        self.handles.clear()
+
+# %% ../../nbs/managers/supervisor.ipynb #f2966309
+@patch
+def on_forked(self:WorkerHandle, pid: int) -> None:
+    "There is a process now."
+    self.pid = self._pid = pid
+    self.guard.tell('+', pid)
+    if self.state == 'stopping': return self.kill()   # nobody wants it any more
+    if hasattr(os, 'pidfd_open'): self._watch_exit()
+
+@patch
+def on_forked_exit(self:WorkerHandle, exitcode: int) -> None:
+    "It ended, with this exit code."
+    self.exitcode = exitcode
+    self._on_exit()
+
+@patch
+def on_orphaned(self:WorkerHandle, why: str) -> None:
+    "Nobody will say how it ended; on Linux it ended with the process that it was forked from."
+    self.error = self.error or why
+    if self.pid is not None: self._on_exit()
+    elif self.state != 'dead': self._finish()
+
+# %% ../../nbs/managers/supervisor.ipynb #452822f4
 @patch
 def _watch_exit(self:WorkerHandle) -> None:
     if hasattr(os, 'pidfd_open'):
@@ -410,7 +536,10 @@ def _wait_exit(self:WorkerHandle) -> None:
 def _on_exit(self:WorkerHandle) -> None:
     "The process is dead: read what it still said, end what it left behind, then tell."
     if self.state == 'dead': return
-    self._signal_group(signal.SIGKILL)
+    if self.fork_server is None: self._signal_group(signal.SIGKILL)
+    elif self._pid in self.fork_server.handles:   # its exit code is on the way, and its group has been ended
+        if self._pidfd >= 0: self.supervisor.unwatch(self._pidfd)
+        return
     for channel in (self.responses, self.results): self._deliver(channel.drain)
     self.read_output(everything=True)
     self.guard.tell('-', self._pid)
@@ -419,8 +548,9 @@ def _on_exit(self:WorkerHandle) -> None:
 
 @patch
 def _reap(self:WorkerHandle) -> None:
+    if self.fork_server is not None: return
     with contextlib.suppress(ChildProcessError):   # the app ignores SIGCHLD, or waited for all its children
-        if self._pidfd >= 0: self.exitcode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        if self.exitcode is None: self.exitcode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
     self._popen.returncode = self.exitcode or 0   # or its finalizer would complain
 
 @patch
@@ -428,7 +558,7 @@ def _finish(self:WorkerHandle) -> None:
     self.state = 'dead'
     if self._timer: self._timer.cancel()
     for fd in self._fds: self.supervisor.unwatch(fd)
-    if self.pid is not None:
+    if self._output_fd >= 0:   # it was launched
         for end in (self.requests, self.results, self.responses, self.control):
             self.supervisor.unwatch(end.fd)
             _open_fds.discard(end.fd)
@@ -524,7 +654,7 @@ def _write_more(self:WorkerHandle, channel: Sender) -> None:
     fd = channel.fd
     if channel.flush() and fd >= 0: self.supervisor.unwatch(fd)
 
-# %% ../../nbs/managers/supervisor.ipynb #d49687f5
+# %% ../../nbs/managers/supervisor.ipynb #da19bee4
 @patch
 def stop(self:WorkerHandle,
     ask: bool  # Begin by asking, for a worker that has nothing to do
@@ -559,5 +689,5 @@ def kill(self:WorkerHandle) -> None:
 
 @patch
 def _signal_group(self:WorkerHandle, sig: int) -> None:
-    if self.pid is None or self.state == 'dead': return
+    if self.pid is None or self.state == 'dead': return   # not forked yet: `on_forked` sees to it
     with contextlib.suppress(ProcessLookupError, PermissionError): os.killpg(self._pid, sig)

@@ -1,7 +1,8 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """One child's life: start it, watch it, ask it to end, make it end. And the one thread that owns processes and pipes."""
 from typing import Any as _Any
-__all__ = ['backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner', 'WorkerHandle', 'memory_kills', 'describe_exit']
+__all__ = ['backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner', 'WorkerHandle', 'memory_kills', 'describe_exit', 'ForkServer']
+import ast
 import contextlib
 import functools
 import heapq
@@ -9,14 +10,16 @@ import itertools
 import logging
 import multiprocessing.spawn
 import os
+import pickle
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,7 +60,7 @@ class Timer:
     def __init__(self, when: float, action: Callable[..., Any], args: tuple[Any, ...]): ...
 
     def cancel(self) -> None:
-        """Let it not happen."""
+        """Let it not happen, and hold on to nothing until its hour."""
         ...
 
 class Supervisor:
@@ -68,13 +71,15 @@ class Supervisor:
     _calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]]
     _timers: list[tuple[float, int, Timer]]
     _count: _Any
+    _sweep_at: int
     _wake_fd: _Any
     _wake_write_fd: _Any
     _is_awake: bool
     _is_ending: bool
+    _has_ended: bool
     _wake_lock: threading.RLock
 
-    def __init__(self, name: str, after_round: Callable[[], None]=lambda: None): ...
+    def __init__(self, name: str, after_round: Callable[[], None]=lambda: None, target: Callable[[], None] | None=None): ...
 
     def is_current(self) -> bool:
         """Whether the caller is in this thread."""
@@ -106,6 +111,12 @@ class Supervisor:
         """The loop; returns after `end`."""
         ...
 
+    def close(self) -> None:
+        """The end of the thread: carry out what is still queued, and what will be; there is nothing left that it could break."""
+        ...
+
+    def _sweep(self, most: int=2 ** 30) -> None: ...
+
     def _do(self, action: Callable[..., Any], *args: Any) -> None: ...
 
     def _pause(self) -> float | None: ...
@@ -131,6 +142,8 @@ class Guard:
     def __init__(self) -> None: ...
 
     def _start(self) -> None: ...
+
+    def _close_pipe(self) -> None: ...
 
     def tell(self, sign: str, group: int) -> None:
         """Put a group on the list, or take it off."""
@@ -163,6 +176,7 @@ class WorkerHandle:
     guard: Guard
     owner: WorkerOwner
     launch: Launch
+    fork_server: Any
     index: int
     generation: int
     state: str
@@ -183,6 +197,7 @@ class WorkerHandle:
     configured: set[str]
     start_timer: Timer | None
     stop_reason: str | None
+    waited: list[Any] | None
     was_ready: bool
     tail: bytes
     last_lines: deque[str]
@@ -194,10 +209,10 @@ class WorkerHandle:
     _pidfd: _Any
     _output_fd: _Any
 
-    def __init__(self, supervisor: Supervisor, guard: Guard, owner: WorkerOwner, launch: Launch, index: int=0, generation: int=1): ...
+    def __init__(self, supervisor: Supervisor, guard: Guard, owner: WorkerOwner, launch: Launch, fork_server: Any=None, index: int=0, generation: int=1): ...
 
     def is_alive(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is there, or about to be."""
         ...
 
     @property
@@ -227,10 +242,26 @@ class WorkerHandle:
         """Start the process; a failure is told to the owner like an end."""
         ...
 
+    def _abandon(self) -> None:
+        """There is a process, but it cannot be watched: end it here and now."""
+        ...
+
     def _launch(self) -> None: ...
 
     def _begin(self) -> None:
         """The process runs: guard it, watch it, tell it what to do."""
+        ...
+
+    def on_forked(self, pid: int) -> None:
+        """There is a process now."""
+        ...
+
+    def on_forked_exit(self, exitcode: int) -> None:
+        """It ended, with this exit code."""
+        ...
+
+    def on_orphaned(self, why: str) -> None:
+        """Nobody will say how it ended; on Linux it ended with the process that it was forked from."""
         ...
 
     def _watch_exit(self) -> None: ...
@@ -310,4 +341,34 @@ _PACKAGE_HOME = str(Path(__file__).resolve().parents[2]) if '__file__' in global
 
 def _command(fds: list[int]) -> list[str]: ...
 
+def _sys_path() -> list[str]: ...
+
+def _python(name: str, call: str) -> list[str]:
+    """A command that imports `name` from the worker's module and does `call`."""
+    ...
+
 def _first_message(launch: Launch) -> dict[str, Any]: ...
+
+class ForkServer:
+    """A process that forks workers for us; of the supervisor's thread."""
+    supervisor: Supervisor
+    guard: Guard
+    config: WorkerConfig
+    handles: dict[int, WorkerHandle]
+    _asked: deque[WorkerHandle]
+    _process: subprocess.Popen[bytes] | None
+    _socket: socket.socket
+
+    def __init__(self, supervisor: Supervisor, guard: Guard, config: WorkerConfig): ...
+
+    def fork(self, handle: 'WorkerHandle', fds: list[int], env: dict[str, str]) -> None:
+        """Ask for a new process; `OSError` if that cannot be."""
+        ...
+
+    def _start(self) -> None: ...
+
+    def _read(self) -> None: ...
+
+    def close(self, why: str='the manager was shut down') -> None:
+        """End it; the next `fork` starts another one."""
+        ...
