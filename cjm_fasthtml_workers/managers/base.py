@@ -286,14 +286,16 @@ def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
     self._hub.publish(name, {'job_id': None, 'plugin_id': None, 'status': handle.state, 'pid': handle.pid,
                              'worker': handle.index, 'generation': handle.generation, 'exit_code': handle.exitcode})
 
-# %% ../../nbs/managers/base.ipynb #560092b6
+# %% ../../nbs/managers/base.ipynb #d55ab225
 def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None:
     m = manager()
     if m is not None: m.shutdown()
 
 @patch
 def _running_supervisor(self:BaseJobManager) -> Supervisor:
-    if self._supervisor is not None: return self._supervisor
+    if self._supervisor is not None:
+        self._refuse_forks()
+        return self._supervisor
     if context.in_worker:
         raise WorkerStartError("a worker cannot start workers: the main script lacks `if __name__ == '__main__':`")
     with self._lock:
@@ -304,9 +306,13 @@ def _running_supervisor(self:BaseJobManager) -> Supervisor:
         except RuntimeError as e:
             supervisor.close()
             raise WorkerStartError(f"the thread for the workers could not be started: {e}") from e
-        self._supervisor = supervisor
+        self._supervisor, self._pid = supervisor, os.getpid()
         self._at_exit = atexit.register(functools.partial(_shutdown_at_exit, weakref.ref(self)))
     return supervisor
+
+@patch
+def _refuse_forks(self:BaseJobManager) -> None:
+    if os.getpid() != self._pid: raise ManagerClosed("this is a fork of the process that runs the workers: make a manager here")
 
 @patch
 def _monitor_results(self:BaseJobManager) -> None:
@@ -871,7 +877,7 @@ def _time_out(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, faul
         self._note_end(record, ending)
     self._stop_job(handle, record, ending, 'timeout')
 
-# %% ../../nbs/managers/base.ipynb #0e51190f
+# %% ../../nbs/managers/base.ipynb #c0926aee
 @patch
 async def cancel_job(
     self:BaseJobManager,
@@ -886,6 +892,7 @@ async def cancel_job(
         if is_waiting: self._note_end(record, _Ending(JobStatus.CANCELLED))
     self._wakeups.flush()
     if is_waiting: return True
+    self._refuse_forks()
     ticket: concurrent.futures.Future = concurrent.futures.Future()
     self._supervisor.call(self._cancel, record, ticket)
     return await asyncio.shield(asyncio.wrap_future(ticket))
@@ -1005,11 +1012,12 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(full_type, data)
     except Exception: _log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #3964d9e2
+# %% ../../nbs/managers/base.ipynb #342b9f7e
 @patch
 async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float, **data: Any) -> list[dict[str, Any]]:
     "What each worker answers; a worker that dies, or does not answer in time, has `ok` False."
     self._hub.use_loop()
+    if self._supervisor is not None: self._refuse_forks()
     tickets: list[tuple[WorkerHandle, int, concurrent.futures.Future]] = []
     with self._lock:
         for handle in (s.handle for s in self._slots):
@@ -1156,7 +1164,7 @@ def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
         _log.exception("no configuration for plugin %s", plugin_id)
         return {}
 
-# %% ../../nbs/managers/base.ipynb #f8a85e81
+# %% ../../nbs/managers/base.ipynb #b06ba0e3
 @patch
 def shutdown(self:BaseJobManager) -> None:
     "Shutdown the manager and cleanup resources."
@@ -1177,6 +1185,7 @@ def _is_interrupted(self:BaseJobManager) -> bool:
 @patch
 async def aclose(self:BaseJobManager) -> None:
     "Shut down without blocking the event loop."
+    if os.getpid() != self._pid: return
     supervisor = self._close()
     while supervisor is not None and supervisor.thread.is_alive(): await asyncio.sleep(0.005)   # noqa: ASYNC110
     await self._hub.wait_broadcast(self.worker_config.shutdown_timeout_seconds)

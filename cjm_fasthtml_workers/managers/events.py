@@ -153,7 +153,7 @@ class EventHub:
         with self.lock:
             for s in list(self.streams): s._end()
 
-# %% ../../nbs/managers/events.ipynb #d94aa6e4
+# %% ../../nbs/managers/events.ipynb #82626cf5
 from fastcore.basics import patch
 
 @patch
@@ -177,10 +177,21 @@ def _next_outgoing(self:EventHub) -> WorkerEvent | None:
 
 @patch
 async def _run_pump(self:EventHub) -> None:
-    while (event := self._next_outgoing()) is not None:
-        try:
-            async with asyncio.timeout(_BROADCAST_SECONDS): await self.broadcaster.broadcast(event.type, event.data)
-        except Exception: _log.exception("the broadcaster failed on %s; the next event goes on", event.type)
+    me = asyncio.current_task()
+    try:
+        while (event := self._next_outgoing()) is not None:
+            try: await self._broadcast(event)
+            except asyncio.CancelledError:
+                if me is not None and me.cancelling(): raise   # we were cancelled, and not something in the broadcaster
+                _log.warning("the broadcaster was cancelled on %s; the next event goes on", event.type)
+            except Exception: _log.exception("the broadcaster failed on %s; the next event goes on", event.type)
+    finally:   # if it was cancelled, the next event makes a new one
+        with self.lock:
+            if self._pump is me: self._is_pumping = False
+
+@patch
+async def _broadcast(self:EventHub, event: WorkerEvent) -> None:
+    async with asyncio.timeout(_BROADCAST_SECONDS): await self.broadcaster.broadcast(event.type, event.data)
 
 @patch
 async def wait_broadcast(self:EventHub,
