@@ -244,8 +244,8 @@ class Case:
                     timeout: float = END_SECONDS) -> Any:
         "The job, when it has ended, and as it should."
         m = next(m for m, j, _ in self.jobs if j is job)
-        await m.wait_for_job(job.id, timeout)
-        good = status in (None, job.status) and fault in (None, job.fault)
+        with contextlib.suppress(JobNotFound): await m.wait_for_job(job.id, timeout)   # it ended, and was cleared
+        good = status in (None, job.status) and job.status in TERMINAL and fault in (None, job.fault)
         assert good, f'{job} ended with {job.error!r}\n{job.traceback}'
         return job
 
@@ -320,7 +320,7 @@ class Case:
         "I4"
         jobs = [await self.start(m, 'echo', n=i) for i in range(3)]
         for i, job in enumerate(jobs):
-            await m.wait_for_job(job.id, END_SECONDS)
+            with contextlib.suppress(JobNotFound): await m.wait_for_job(job.id, END_SECONDS)
             assert job.status == 'completed', f'I4: {job} ended with {job.error!r}\n{job.traceback}'
             assert job.result['n'] == i, f'I4: {job} has {job.result!r:.200}'
 
@@ -353,9 +353,14 @@ class Case:
             gc.collect()
             await asyncio.sleep(.02)
 
+    def _own_descriptors(self) -> set[str]:
+        "Of the loop itself."
+        ours = {f'{f.fileno()}' for f in (self.loop._selector, self.loop._ssock, self.loop._csock)}
+        return {f'{fd} {to}' for fd, to in descriptors().items() if fd in ours}
+
     async def run(self, case: Callable[..., Any], args: list[Any]) -> Any:
         self.loop = asyncio.get_running_loop()
-        self.before['descriptors'] |= snapshot()['descriptors']   # of the loop itself
+        self.before['descriptors'] |= self._own_descriptors()
         ticker = self.loop.create_task(self._tick())
         await asyncio.sleep(.01)
         result = await case(self, *args)
@@ -364,6 +369,8 @@ class Case:
         with contextlib.suppress(asyncio.CancelledError): await ticker
         assert self.worst_stall < self.stall_limit, f'I5: the loop stalled for {self.worst_stall * 1e3:.0f} ms'
         return result
+
+async def nothing(ctx: Case) -> None: pass
 
 @contextlib.contextmanager
 def watchdog(seconds: float) -> Iterator[None]:
@@ -385,7 +392,7 @@ def main(name: str, timeout: str, args: str) -> None:
         if inspect.iscoroutinefunction(case): result = asyncio.run(ctx.run(case, values))
         else:   # a case that makes its loops itself, if any
             result = case(ctx, *values)
-            asyncio.run(ctx.finish())
+            asyncio.run(ctx.run(nothing, []))
     print('RESULT', json.dumps({**(result or {}), 'stall_ms': round(ctx.worst_stall * 1e3, 1)}))
 
 if __name__ == '__main__':
