@@ -1,13 +1,19 @@
 "However an app ends, its worker goes with it, and nothing waits for ever."
+import asyncio
 import contextlib
 import json
 import os
 import signal
+import socket
+import sys
 import time
 
+import httpx
+import psutil
 import pytest
 
-from tests.faults.harness import strange_lines
+from cjm_fasthtml_workers.core.errors import ManagerClosed
+from tests.faults.harness import App, Watched, family, run_case, strange_lines
 from tests.faults.life import LOOKS, STATES, Life
 
 ASYNC_CANCELLED = r'^Traceback|^  |^KeyboardInterrupt|^asyncio\.|^LookupError|^During handling|^The above'
@@ -102,3 +108,227 @@ def test_app_stopped_and_continued(tmp_path):
             assert seen['worker_before'] == seen['worker_after'], f'{app}: {seen}'
             assert all(status == 'completed' for status, _ in seen['jobs']), f'{app}: {seen} {app.err}'
             assert seen['restarts'] == 0
+
+# ---- Inside one process
+
+SHORT = {'cancel_grace_seconds': .2, 'shutdown_timeout_seconds': .3}
+
+async def case_before_the_first_start(ctx, way):
+    m = ctx.manager()
+    events = [e async for e in closed(m, way)]
+    assert events == []
+    with pytest.raises(ManagerClosed): await m.start_job('echo')
+    with pytest.raises(ManagerClosed): await m.start()
+    assert not await m.cancel_job('nobody')
+    assert await m.get_worker_state() is None
+    assert not await m.unload_plugin('echo') and not await m.reload_plugin('echo', {})
+
+async def closed(m, way):
+    "What is told from now on, the manager being closed."
+    stream = m.events()
+    if way == 'aclose': await m.aclose()
+    else: m.shutdown()
+    async for e in stream: yield e
+
+@pytest.mark.parametrize('way', ['shutdown', 'aclose'])
+def test_before_the_first_start(way): run_case(case_before_the_first_start, way)
+
+async def case_many_at_once(ctx, state):
+    "From the loop, from threads, from threads with loops of their own; and then once more."
+    m = ctx.manager(config=SHORT)
+    if state != 'starting': await ctx.warm(m)
+    jobs = [await ctx.start(m, 'sleeper' if state != 'idle' else 'echo') for _ in range(3)]
+    if state == 'busy': await ctx.running(m, jobs[0])
+    if state == 'idle': await ctx.ended(jobs[2])
+    async with asyncio.timeout(10):
+        await asyncio.gather(m.aclose(), m.aclose(), *(asyncio.to_thread(m.shutdown) for _ in range(3)),
+                             *(asyncio.to_thread(asyncio.run, m.aclose()) for _ in range(2)))
+        assert not m.monitor_running and m.worker_process is None   # each returned when all was over
+        m.shutdown()
+        await m.aclose()
+    await asyncio.get_running_loop().shutdown_default_executor()   # its threads are not ours
+    wanted = {'busy': ['interrupted', None, None]}.get(state, [None] * 3)
+    assert [j.fault for j in jobs] == wanted, jobs
+
+@pytest.mark.parametrize('state', ['idle', 'busy', 'starting'])
+def test_many_at_once(state): run_case(case_many_at_once, state)
+
+async def case_each_is_over_when_it_returns(ctx):
+    m = ctx.manager(config=SHORT)
+    job = await ctx.start(m, 'sleeper')
+    await ctx.running(m, job)
+    pid = job.worker_pid
+    async def close(way):
+        await (m.aclose() if way else asyncio.to_thread(m.shutdown))
+        assert not psutil.pid_exists(pid) and job.status == 'failed'
+    async with asyncio.timeout(10): await asyncio.gather(*map(close, [0, 1, 0, 1]))
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+def test_each_call_returns_when_it_is_over(): run_case(case_each_is_over_when_it_returns)
+
+async def case_cancelled_half_way(ctx):
+    "Who waits for the end may give up; the end comes all the same."
+    m = ctx.manager(config=SHORT)
+    job = await ctx.start(m, 'sleeper')
+    await ctx.running(m, job)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(.05): await m.aclose()
+    await ctx.until(lambda: not m.monitor_running)
+    assert job.fault == 'interrupted'
+
+def test_aclose_that_was_cancelled(): run_case(case_cancelled_half_way)
+
+class Closing(Watched):
+    "Is shut down from where we call the app's code."
+    where = ''
+    def _close_here(self, where):
+        if where == self.where: self.shutdown()
+    def _on_job_completed(self, job_id): self._close_here('completed')
+    def _on_job_finished(self, job_id): self._close_here('finished')
+    def extract_job_result(self, job, data):
+        if job.plugin_id == 'pid': self._close_here('extract')
+        return data
+    def create_job(self, plugin_id, **params):
+        if plugin_id == 'pid': self._close_here('create')
+        return super().create_job(plugin_id, **params)
+    def get_worker_entry_point(self):
+        self._close_here('entry')
+        return super().get_worker_entry_point()
+
+class Resources:
+    "A resource manager that shuts its owner down."
+    def __init__(self): self.m, self.on = None, ''
+    def __getattr__(self, name):
+        if name.startswith('__'): raise AttributeError(name)
+        return lambda *args, **kwargs: self.m.shutdown() if name == self.on else None
+
+class Broadcasts:
+    "A broadcaster that closes its owner."
+    def __init__(self, way): self.m, self.way = None, way
+    async def broadcast(self, event_type, data):
+        if not event_type.endswith('completed'): return
+        if self.way == 'aclose': await self.m.aclose()
+        else: await asyncio.to_thread(self.m.shutdown)
+
+async def case_from_our_callbacks(ctx, where):
+    kwargs = {}
+    if where.endswith(('_worker', '_state')): kwargs['resource_manager'] = Resources()
+    if where.startswith('broadcast'): kwargs['event_broadcaster'] = Broadcasts(where.split()[1])
+    m = ctx.manager(cls=Closing, config=SHORT, **kwargs)
+    for part in kwargs.values(): part.m, part.on = m, where
+    m.where = where
+    jobs = []
+    try:
+        for _ in range(3): jobs.append(await ctx.start(m, 'pid'))
+    except ManagerClosed: assert where == 'create'
+    for job in jobs: await ctx.ended(job)
+    if where == 'unregister_worker': os.kill(jobs[0].worker_pid, signal.SIGKILL)
+    await ctx.until(lambda: m._is_closed and not m.monitor_running, 'the end')
+    with pytest.raises(ManagerClosed): await m.start_job('echo')
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+CALLBACKS = ['completed', 'finished', 'extract', 'create', 'entry', 'register_worker', 'update_worker_state',
+             'unregister_worker', 'broadcast aclose', 'broadcast shutdown']
+
+@pytest.mark.parametrize('where', CALLBACKS)
+def test_from_our_callbacks(where): run_case(case_from_our_callbacks, where)
+
+def case_other_loop(ctx):
+    "The loop on which all was done is closed before anybody thinks of the end."
+    m = ctx.manager(config=SHORT)
+    async def work():
+        jobs = [await ctx.start(m, 'sleeper') for _ in range(2)]
+        await ctx.running(m, jobs[0])
+        return jobs
+    jobs = asyncio.run(work())
+    asyncio.run(m.aclose())
+    assert [j.status for j in jobs] == ['failed', 'cancelled']
+
+def test_in_another_loop(): run_case(case_other_loop)
+
+async def case_fork(ctx):
+    "A fork of the app that ends, or shuts down, takes nothing of ours with it."
+    m = ctx.manager()
+    pid = await ctx.warm(m)
+    for end in (m.shutdown, lambda: os._exit(0), lambda: sys.exit(0)):
+        if (child := os.fork()) == 0:
+            try: end()
+            finally: os._exit(0)
+        os.waitpid(child, 0)
+    assert await ctx.warm(m) == pid
+
+def test_forks_of_the_app(): run_case(case_fork)
+
+# ---- uvicorn --reload
+
+RELOADED = '''
+import asyncio, json
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+from cjm_fasthtml_workers.core.config import WorkerConfig
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+
+VERSION = 0
+manager = SimpleJobManager({'pid': 'tests.faults.plugins:Pid', 'sleeper': 'tests.faults.plugins:Sleeper'},
+                           worker_config=WorkerConfig(cancel_grace_seconds=.1))
+async def job(request):
+    j = await manager.start_job('pid')
+    await manager.wait_for_job(j.id, 20)
+    return JSONResponse(j.result['pid'])
+async def version(request): return JSONResponse(VERSION)
+async def sleep(request):
+    j = await manager.start_job('sleeper')
+    return JSONResponse({'status': j.status})
+async def events(request):
+    async def stream():
+        yield 'data: hello\\n\\n'
+        async for e in manager.events(): yield f'data: {json.dumps(e.data)}\\n\\n'
+    return StreamingResponse(stream(), media_type='text/event-stream')
+routes = [Route('/version', version), Route('/job', job), Route('/sleep', sleep), Route('/events', events)]
+app = Starlette(routes=routes, lifespan=manager.lifespan)
+'''
+RELOADS = int(os.environ.get('FAULTS_RELOADS', 3))
+
+def eventually(ask, seconds=20):
+    "What `ask` gives, as soon as it gives something and the server answers."
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if (found := ask()): return found
+        except httpx.TransportError: pass
+        assert time.monotonic() < end, 'in vain'
+        time.sleep(.05)
+
+@pytest.mark.limit(60 + 10 * RELOADS)
+@pytest.mark.parametrize('stream', [False, True])
+def test_uvicorn_reload(stream, tmp_path):
+    "Each time the old worker goes with the old server. An open stream is waited for as long as uvicorn was told."
+    served = tmp_path/'served.py'
+    served.write_text(RELOADED)
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        url = f'http://127.0.0.1:{(port := s.getsockname()[1])}'
+    command = ['-m', 'uvicorn', 'served:app', '--app-dir', str(tmp_path), '--port', str(port), '--reload',
+               '--reload-dir', str(tmp_path), '--reload-delay', '.05', '--timeout-graceful-shutdown', '1']
+    with App(*command) as app, contextlib.ExitStack() as readers:
+        workers, sizes = [], []
+        for version in range(RELOADS + 1):
+            if version:
+                new = tmp_path/'new'
+                new.write_text(RELOADED.replace('VERSION = 0', f'VERSION = {version}'))
+                new.rename(served)
+            def ask(version=version): return httpx.get(f'{url}/version').json() == version
+            eventually(ask)
+            workers.append(httpx.get(f'{url}/job', timeout=20).json())
+            assert not [pid for pid in workers[:-1] if psutil.pid_exists(pid)], f'{workers}: {app.err}'
+            sizes.append(len(family(app.token)))
+            if stream:
+                reader = readers.enter_context(httpx.stream('GET', f'{url}/events', timeout=20))
+                assert next(reader.iter_lines()) == 'data: hello'
+            assert httpx.get(f'{url}/sleep', timeout=20).json()['status'] == 'running'
+        assert len(set(sizes)) == 1, f'as many processes after each reload: {sizes}'
+        os.kill(app.pid, signal.SIGTERM)
+        assert app.finish(15) is not None, app.err
+        assert not app.left()
+        assert 'Traceback' not in app.err or stream, app.err   # uvicorn says so of each stream that it ends
