@@ -352,6 +352,11 @@ def test_garbage_on_the_pipe_ends_the_worker(): run_case(case_garbage, GARBAGE)
 
 async def case_unreadable(ctx, codes):
     m = ctx.manager(config=QUICK)
+    blame = PIPES + 'import struct\nframe = struct.pack("<4sIQ", b"cjW\\x01", 0, 5) + b"wrong"\n' \
+                    'write(frame * 3); time.sleep(.1)'
+    job, *innocent = [await ctx.act(m, blame)] + [await ctx.start(m, 'echo', i=i) for i in range(3)]
+    await ctx.ended(job, 'failed')
+    for i in innocent: await ctx.ended(i, 'completed')
     for code in codes:
         await ctx.warm(m)
         job = await ctx.act(m, PIPES + code)
@@ -760,7 +765,8 @@ BAD_LOADS = {
 async def case_one_of_three(ctx, name, load_plugins):
     act = PLUGINS['act']
     config = {'load_plugins': load_plugins, 'worker_start_timeout_seconds': 1.0, **QUICK}
-    m = ctx.manager({'good': act, 'bad': act, 'also': act}, config, only=True, configs={'bad': {'init': BAD_LOADS[name]}})
+    configs = {'bad': {'init': BAD_LOADS[name]}}
+    m = ctx.manager({'good': act, 'bad': act, 'also': act}, config, only=True, configs=configs)
     jobs = [(p, await ctx.start(m, p, code='pass')) for p in ('good', 'bad', 'also', 'good', 'bad', 'also')]
     for plugin, job in jobs:
         if plugin != 'bad': await ctx.ended(job, 'completed')
