@@ -192,6 +192,37 @@ async def case_at_once(ctx, n):
 
 def test_right_after_the_start(): run_case(case_at_once, 30)
 
+async def case_stream_at_once(ctx):
+    "A job that streams is asked, also before it has said anything: its model is loaded, and stays."
+    m = ctx.manager(config={'cancel_grace_seconds': 20})
+    pid = await warm(ctx, m, 'streamer')
+    for i in range(30):
+        job = await ctx.start(m, 'streamer', n=None, pause=.002)
+        if i % 3: await asyncio.sleep(.0005 * (i % 7))
+        assert await m.cancel_job(job.id) is True and job.status == 'cancelled'
+    await ctx.ended(await ctx.start(m, 'streamer', n=3), 'completed')
+    assert m.worker_process.pid == pid and not m.restart_count
+
+def test_a_stream_right_after_its_start(): run_case(case_stream_at_once)
+
+async def case_between_attempts(ctx, how):
+    m = ctx.manager(config={'restart_policy': 'always', 'restart_backoff_base_seconds': 30, 'restart_backoff_max_seconds': 30})
+    await warm(ctx, m)
+    jobs = [await ctx.do(m, 'raise ValueError', JobOptions(max_retries=3)) for _ in range(2)]
+    jobs.append(await ctx.do(m, 'os._exit(3)', JobOptions(max_retries=3)))
+    for job in jobs: await ctx.until(lambda job=job: job.attempt == 2, 'the second attempt')
+    await ctx.ended(await ctx.start(m, 'echo'), 'completed')   # nobody waits for those in their pause
+    assert [j.status for j in jobs] == ['pending'] * 3
+    if how == 'cancel':
+        assert await asyncio.gather(*(m.cancel_job(j.id) for j in jobs)) == [True] * 3
+        assert [await m.cancel_job(j.id) for j in jobs] == [False] * 3
+    else:
+        async with asyncio.timeout(10): await m.aclose()
+    for job in jobs: await ctx.ended(job, 'cancelled')
+
+@pytest.mark.parametrize('how', ['cancel', 'close'])
+def test_between_two_attempts(how): run_case(case_between_attempts, how)
+
 async def case_starting(ctx):
     slow = {'plugins': {'slow': 'tests.faults.plugins:Do'}, 'configs': {'slow': {'init': 'time.sleep(.4)'}}}
     m = ctx.manager(**slow, config={**PROMPT, 'load_plugins': 'on_start'})
