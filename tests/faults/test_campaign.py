@@ -4,6 +4,7 @@ FAULTS_CAMPAIGN_JOBS=10000 FAULTS_CAMPAIGN_KILLS=1000 is the full size, FAULTS_S
 """
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import random
@@ -67,10 +68,10 @@ class Campaign:
     async def kill(self):
         "A SIGKILL every now and then, busy or not, until there were enough."
         while not self.is_over:
-            handles = [s['pid'] for s in self.m.get_stats()['workers'] if s['state'] in ('ready', 'starting')]
+            pids = [s['pid'] for s in self.m.get_stats()['workers'] if s['pid'] and s['state'] in ('ready', 'starting')]
             part = len(self.jobs) / self.n_jobs
-            if handles and len(self.killed) < self.n_kills * part:
-                self.killed.append(self.rng.choice(handles))
+            if pids and len(self.killed) < self.n_kills * part:
+                self.killed.append(self.rng.choice(pids))
                 with contextlib.suppress(ProcessLookupError): os.kill(self.killed[-1], signal.SIGKILL)
             await asyncio.sleep(self.rng.uniform(0, .02))
 
@@ -100,6 +101,7 @@ class Campaign:
 async def case_campaign(ctx, seed, workers, n_jobs, n_kills):
     m = ctx.manager(config={'max_workers': workers, 'max_restart_attempts': 10**6, 'cancel_grace_seconds': .05,
                             'max_finished_jobs': None})
+    logging.getLogger('cjm_fasthtml_workers').setLevel(logging.WARNING)   # the chatty ones
     c = Campaign(ctx, m, seed, n_jobs, n_kills)
     await asyncio.gather(c.run_jobs(), c.kill(), c.cancel())
     c.judge()
