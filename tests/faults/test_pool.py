@@ -184,17 +184,27 @@ class FromFactory(Watched):
 
 async def case_out_of_step(ctx, policy):
     "The workers fail to start, each at its own pace: that must come to an end, too."
-    flag = ctx.folder/'flag'
+    flag, deaths = ctx.folder/'flag', []
     flag.touch()
     FromFactory.flag = str(flag)
-    FromFactory.code = 'import random; time.sleep(random.random() * .1); raise ValueError("never")'
-    m = ctx.manager(cls=FromFactory, only=True, config={'max_workers': 3, 'restart_policy': policy, **FAST})
+    FromFactory.code = 'time.sleep(float(os.environ["FAULT_PAUSE"])); raise ValueError("never")'
+    env = [{'FAULT_PAUSE': str(p)} for p in (.05, .08, .24, .35)]
+    m = ctx.manager(cls=FromFactory, only=True,
+                    config={'max_workers': 4, 'worker_env': env, 'restart_policy': policy, **FAST})
     ctx.unusable.add(m)
-    jobs = [await ctx.start(m, 'echo') for _ in range(3)]
+    stream = m.events()
+    async def count():
+        async for event in stream:
+            if event.type == 'jobs:worker_stopped': deaths.append(event)
+    counting = asyncio.create_task(count())
+    jobs = [await ctx.start(m, 'echo') for _ in range(4)]
     for job in jobs: await ctx.ended(job, 'failed', 'start_failed')
     flag.unlink()   # repaired
     await ctx.ended(await ctx.start(m, 'echo'), 'completed')
     ctx.unusable.clear()
+    await stream.aclose()
+    await counting
+    assert len(deaths) <= 12, f'{len(deaths)} starts failed; 4 places have 3 each'
 
 @pytest.mark.parametrize('policy', ['on_cancellation', 'always', 'backoff', 'never'])
 def test_several_that_cannot_start_give_up(policy): run_case(case_out_of_step, policy)
@@ -322,3 +332,428 @@ async def case_campaign(ctx, seed, n, config):
 def test_campaign(config):
     print('seed', SEED)
     print(run_case(case_campaign, SEED, JOBS, config, timeout=60 + JOBS / 10))
+
+# ---- Replacement
+
+async def case_recycle_by_jobs(ctx):
+    m = ctx.manager(config={'max_workers': 2, 'max_jobs_per_worker': 3, **PROMPT})
+    jobs = [await ctx.act(m, 'result["pid"] = os.getpid()') for _ in range(20)]   # with others waiting
+    for job in jobs: await ctx.ended(job, 'completed')
+    for _ in range(7): jobs.append(await run(ctx, m))   # with nobody waiting
+    count = collections.Counter(j.result['pid'] for j in jobs)
+    assert max(count.values()) == 3, f'jobs of each worker: {list(count.values())}'
+    assert len(count) <= 11 and all(j.attempt == 1 for j in jobs)
+
+async def case_replaced_meanwhile(ctx, policy):
+    "Jobs that are accepted at every moment of a replacement."
+    m = ctx.manager(config={'max_jobs_per_worker': 1, 'restart_policy': policy, 'max_restart_attempts': 1, **PROMPT})
+    await m.start()
+    rnd, jobs = random.Random(SEED), []
+    for _ in range(15):
+        jobs.append(await ctx.act(m, 'result["pid"] = os.getpid()'))
+        end = time.perf_counter() + rnd.random() * .004
+        await m.wait_for_job(jobs[-1].id)
+        while time.perf_counter() < end: await asyncio.sleep(0)
+        if rnd.random() < .3: await m.cancel_job((await ctx.start(m, 'echo')).id)
+    for job in jobs: await ctx.ended(job, 'completed')
+    assert len({j.worker_pid for j in jobs}) == len(jobs)
+    assert all(j.result['pid'] == j.worker_pid for j in jobs)
+
+async def case_never_during(ctx):
+    config = {'max_jobs_per_worker': 2, 'shutdown_timeout_seconds': .3, 'cancel_grace_seconds': 0}
+    m = ctx.manager({'slow': 'tests.faults.test_pool:SlowUnload'}, config=config)
+    pid = (await run(ctx, m)).worker_pid
+    job = await ctx.start(m, 'slow', seconds=.4, text='long')   # longer than any patience of a replacement
+    late = [await ctx.start(m, 'slow', seconds=0, text=f'{i}') for i in range(4)]
+    command = asyncio.create_task(m.get_worker_state())
+    await ctx.ended(job, 'completed')
+    assert job.worker_pid == pid and job.result['text'] == 'long'
+    state = await command
+    assert state is None or state['pid']
+    for j in late: assert (await ctx.ended(j, 'completed')).worker_pid != pid
+    assert len({j.worker_pid for j in late}) == 2 and m.restart_count <= 3
+
+class SlowUnload:
+    def __init__(self, config): pass
+    def execute(self, seconds, text, nonce=None):
+        time.sleep(seconds)
+        return {'nonce': nonce, 'text': text}
+    def unload(self): time.sleep(.1)
+
+async def case_recycle_by_rss(ctx):
+    m = await pool(ctx, 1, max_worker_rss_mb=120)
+    pid, = pids(m)
+    assert 1 < workers(m)[0]['rss_mb'] < 60
+    for _ in range(3): assert (await run(ctx, m)).worker_pid == pid
+    passing = 'x = b"x" * (200 << 20); time.sleep(.1); result["pid"] = os.getpid(); del x'
+    assert (await run(ctx, m, code=passing)).result['pid'] == pid
+    assert (await run(ctx, m)).worker_pid == pid   # it is what it holds between jobs that counts
+    keeping = 'import builtins; builtins.kept = b"x" * (200 << 20); time.sleep(.1); result["pid"] = os.getpid()'
+    large = await ctx.act(m, keeping)
+    late = [await ctx.act(m, 'result["pid"] = os.getpid()') for _ in range(3)]
+    assert (await ctx.ended(large, 'completed')).result['pid'] == pid
+    for job in late: await ctx.ended(job, 'completed')
+    assert [j.worker_pid == pid for j in late] == [False] * 3, 'a worker that has grown went on'
+    assert m.restart_count == 1
+
+@pytest.mark.parametrize(('case', 'args'), [
+    (case_recycle_by_jobs, ()), (case_replaced_meanwhile, ('on_cancellation',)), (case_replaced_meanwhile, ('never',)),
+    (case_never_during, ()), (case_recycle_by_rss, ())])
+def test_workers_are_replaced_between_jobs(case, args): run_case(case, *args)
+
+class Slow(Watched):
+    "Takes its time over results: meanwhile the supervisor sees nothing."
+    def extract_job_result(self, job, result_data):
+        time.sleep(result_data.get('slow', 0))
+        return result_data
+
+async def case_dead_between(ctx):
+    "A worker dies after its result and before the next job could reach it: that job is innocent."
+    m = await pool(ctx, 1, cls=Slow)
+    code = 'import threading; threading.Timer(.05, os._exit, (7,)).start(); result["slow"] = .2'
+    first = await ctx.act(m, code)
+    second = await ctx.start(m, 'echo')
+    await ctx.ended(first, 'completed')
+    await ctx.ended(second, 'completed')
+
+async def case_dead_idle(ctx):
+    "A worker that has nothing to do is killed, and a job comes before anybody has noticed."
+    m = await pool(ctx, 1, max_restart_attempts=100)
+    for _ in range(10):
+        await ctx.until(lambda: pids(m) or not workers(m), 'a worker')
+        if not pids(m): await run(ctx, m, 'echo')
+        kill(pids(m)[0])
+        job = await ctx.start(m, 'echo')
+        await ctx.ended(job, 'completed')
+        assert job.attempt == 1
+
+@pytest.mark.parametrize('case', [case_dead_between, case_dead_idle])
+def test_a_job_is_not_given_to_the_dead(case): run_case(case)
+
+# ---- Spares
+
+async def case_standby(ctx):
+    name = preload(ctx)
+    m = ctx.manager(config={'standby_workers': 1, 'preload_modules': [name], 'worker_env': {'FAULT_WHO': 'me'}, **PROMPT})
+    m._plugin_configs['act'] = {'init': f'open({str(ctx.folder)!r} + f"/loaded-{{os.getpid()}}", "w")'}
+    async def spare():
+        p = (await ctx.until(lambda: spares(m), 'a spare'))[0]
+        await ctx.until((ctx.folder/f'imported-{p.pid}').exists, 'the spare to have imported its modules')
+        assert len(spares(m)) == 1
+        return p
+    await run(ctx, m)
+    assert not spares(m)   # not at a busy moment
+    first = await spare()
+    assert not (ctx.folder/f'loaded-{first.pid}').exists()
+    job = await ctx.act(m, 'time.sleep(60)')
+    await ctx.running(m, job)
+    assert await m.cancel_job(job.id)
+    job = await run(ctx, m, code=f'import {name}; result |= {{"pid": os.getpid(), "who": {name}.WHO}}')
+    assert job.result['pid'] == first.pid == job.worker_pid and job.result['who'] == 'me'   # promoted by a cancel
+    assert (ctx.folder/f'loaded-{first.pid}').exists()
+    assert not spares(m)
+    second = await spare()
+    crash = await ctx.act(m, 'os.abort()')
+    late = await ctx.act(m, 'result["pid"] = os.getpid()')
+    await ctx.ended(crash, 'failed', 'worker_crashed')
+    assert (await ctx.ended(late, 'completed')).result['pid'] == second.pid   # by a crash
+    third = await spare()
+    count = m.restart_count
+    job = await gated(ctx, m, ctx.folder/'gate')
+    third.kill()
+    await ctx.until(lambda: not third.is_running(), 'the spare to be dead')
+    (ctx.folder/'gate').touch()
+    await ctx.ended(job, 'completed')
+    assert m.restart_count == count == 2 and job.worker_pid == second.pid
+    kill(second.pid)
+    await ctx.until(lambda: not workers(m), 'the worker to be gone')
+    assert (await run(ctx, m)).worker_pid not in (second.pid, third.pid)
+    await spare()   # and there it is at the end
+
+async def case_standby_is_replaced(ctx):
+    "A spare that died is replaced, too: the next cancel should not be the one that pays."
+    m = await pool(ctx, 1, standby_workers=1)
+    (await ctx.until(lambda: spares(m), 'a spare'))[0].kill()
+    await ctx.until(lambda: not spares(m), 'its end')
+    await ctx.until(lambda: spares(m), 'another spare')
+
+async def case_standby_dead_too(ctx, policy):
+    "A worker and its spare are killed at the same moment: the spare's death is no failure of the place."
+    m = await pool(ctx, 1, standby_workers=1, restart_policy=policy, max_restart_attempts=2)
+    for _ in range(3):
+        spare = (await ctx.until(lambda: spares(m), 'a spare'))[0].pid
+        busy = await ctx.act(m, 'time.sleep(60)')
+        pid = await ctx.running(m, busy)
+        late = await ctx.start(m, 'echo')
+        spare_first = random.random() < .3
+        for p in (spare, pid) if spare_first else (pid, spare): kill(p)
+        await ctx.ended(busy, 'failed', 'worker_crashed')
+        await ctx.ended(late, 'completed')   # and the place starts afresh, with a spare to come
+
+async def case_standby_places(ctx):
+    "Each place has an environment of its own, and each its spare, also later on."
+    m = await pool(ctx, 2, standby_workers=2, worker_env=[{'FAULT_WHO': 'a'}, {'FAULT_WHO': 'b'}])
+    def who(): return sorted(p.environ().get('FAULT_WHO', '') for p in spares(m))
+    await ctx.until(lambda: who() == ['a', 'b'], 'two spares')
+    for _ in range(2):   # the same place loses its worker twice
+        known = {p.pid for p in spares(m)}
+        jobs = [await gated(ctx, m, ctx.folder/'gate') for _ in range(2)]
+        victim = next(j for j in jobs if j.worker_pid == workers(m)[0]['pid'])
+        assert await m.cancel_job(victim.id)
+        await ctx.until(lambda: len(pids(m)) == 2, 'a new worker')
+        assert workers(m)[0]['pid'] in known
+        (ctx.folder/'gate').touch()
+        for job in jobs: await ctx.ended(job)
+        (ctx.folder/'gate').unlink()
+        await ctx.until(lambda: len(spares(m)) == 2 and '' not in who(), 'two spares again')
+        assert who() == ['a', 'b'], f'the spares are for {who()}'
+
+@pytest.mark.parametrize(('case', 'args'), [
+    (case_standby, ()), (case_standby_is_replaced, ()), (case_standby_dead_too, ('on_cancellation',)),
+    (case_standby_dead_too, ('always',)), (case_standby_places, ())])
+def test_standby(case, args): run_case(case, *args)
+
+STANDBY_APP = '''
+import asyncio, os, psutil
+from cjm_fasthtml_workers.core.config import WorkerConfig
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+async def main():
+    m = SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=WorkerConfig(max_workers=2, standby_workers=2))
+    await m.start()
+    await m.start_job('do', code='import ctypes; ctypes.PyDLL(None).sleep(300)')
+    def workers(): return [p for p in psutil.Process().children() if 'child_main' in ' '.join(p.cmdline())]
+    while len(workers()) < 4: await asyncio.sleep(.02)
+    os.write(1, b'READY')
+    await asyncio.sleep(300)
+asyncio.run(main())
+'''
+
+def test_spares_are_gone_with_the_app():
+    with App('-c', STANDBY_APP) as app:
+        app.until('READY')
+        os.kill(app.pid, signal.SIGKILL)
+        app.popen.wait()
+        assert not app.left(2)
+        assert not app.err
+
+# ---- Retries
+
+COUNTED = """
+with open(count, 'a') as f: f.write('x')
+n = os.path.getsize(count)
+result['n'] = n
+if n <= bad:
+    time.sleep(pause)
+"""
+
+async def case_retries(ctx):
+    m = await pool(ctx, 1, **FAST)
+    names = iter(range(100))
+    async def counted(end, bad, retries, pause=0, options=None):
+        file = ctx.folder/f'count-{next(names)}'
+        options = options or JobOptions(max_retries=retries)
+        job = await ctx.act(m, COUNTED + f'    {end}', options, count=str(file), bad=bad, pause=pause)
+        job.count = file
+        return job
+    async def ended(job, status, fault, attempts):
+        await ctx.ended(job, status, fault)
+        assert job.attempt == len(job.count.read_text()) == attempts, (job, job.count.read_text())
+        if status == 'completed': assert job.result['n'] == attempts and job.error is job.traceback is None
+    raising, dying = 'raise ValueError("mine")', 'os._exit(7)'
+    jobs = [   # what it does, how often, retries; and how it ends, after how many attempts
+        (raising, 0, 3, 'completed', None, 1), (raising, 2, 2, 'completed', None, 3),
+        (raising, 9, 2, 'failed', 'plugin_error', 3), (raising, 9, 0, 'failed', 'plugin_error', 1),
+        ('raise MemoryError', 1, 1, 'completed', None, 2), ('raise MemoryError', 9, 1, 'failed', 'out_of_memory', 2),
+        (dying, 1, 1, 'completed', None, 2), (dying, 9, 0, 'failed', 'worker_crashed', 1),
+        (dying, 9, 5, 'failed', 'quarantined', 2), (dying, 2, 1, 'failed', 'quarantined', 2),
+        ('os._exit(7) if n % 2 else 1 / 0', 9, 5, 'failed', 'quarantined', 3),   # the second and the third
+        ('result = {"f": lambda: 0}', 9, 3, 'failed', 'bad_payload', 1)]
+    running = []
+    for end, bad, retries, *wanted in jobs:   # all of them wait for each other, and for their pauses
+        running.append((await counted(end, bad, retries), wanted))
+        await ctx.ended(await ctx.start(m, 'echo'), 'completed')
+    for job, wanted in running: await ended(job, *wanted)
+    for name in ('no such plugin',):
+        with contextlib.suppress(ValueError): await m.start_job(name, job_options=JobOptions(max_retries=3))
+    slow = await counted('pass', 9, 3, 60, JobOptions(max_retries=3, timeout_seconds=.05))
+    await ended(slow, 'failed', 'timed_out', 1)
+    slow = await counted('pass', 9, 3, 60)
+    await ctx.running(m, slow)
+    await ctx.until(slow.count.exists, 'it to begin')
+    assert await m.cancel_job(slow.id)
+    await ended(slow, 'cancelled', None, 1)
+    assert m.get_stats()['backlog'] == 0
+
+async def case_pauses(ctx):
+    base = .15
+    m = await pool(ctx, 1, restart_backoff_base_seconds=base)
+    file = ctx.folder/'times'
+    code = 'open(file, "a").write(f"{time.time()} "); raise ValueError("mine")'
+    job = await ctx.act(m, code, JobOptions(max_retries=2), file=str(file))
+    await ctx.until(lambda: job.attempt == 2, 'the first to fail')
+    assert (job.status, job.error, job.fault) == ('pending', None, None)
+    await ctx.ended(await ctx.start(m, 'echo'), 'completed')   # the pause is nobody else's
+    await ctx.ended(job, 'failed', 'plugin_error')
+    first, second, third = map(float, file.read_text().split())
+    assert second - first >= base and third - second >= 2 * base
+    pid, = pids(m)
+    for seconds in (0, .02):   # cancelled in the pause
+        job = await ctx.act(m, code, JobOptions(max_retries=5), file=str(file))
+        await ctx.until(lambda: job.attempt == 2, 'the first to fail')   # noqa: B023
+        await asyncio.sleep(seconds)
+        runs = len(file.read_text().split())
+        assert await m.cancel_job(job.id) is True and await m.cancel_job(job.id) is False
+        assert job.status == 'cancelled' and m.get_stats()['backlog'] == 0
+        await asyncio.sleep(1.5 * base)
+        assert len(file.read_text().split()) == runs and pids(m) == [pid] and m.restart_count == 0
+    job = await ctx.act(m, code, JobOptions(max_retries=5), file=str(file))
+    await ctx.until(lambda: job.attempt == 3, 'the second to fail')
+    runs = len(file.read_text().split())
+    await m.aclose()
+    assert (job.status, job.fault, job.attempt) == ('cancelled', None, 3)
+    assert len(file.read_text().split()) == runs
+
+async def case_interrupted(ctx):
+    "What the shutdown interrupts is no failed attempt: it is not tried again, and not called the plugin's error."
+    m = await pool(ctx, 1)
+    job = await ctx.act(m, 'time.sleep(60)', JobOptions(max_retries=3))
+    await ctx.running(m, job)
+    await m.aclose()
+    assert (job.status, job.fault, job.attempt) == ('failed', 'interrupted', 1)
+
+TRIES = """
+with open(count, 'a') as f: f.write('x')
+n = os.path.getsize(count)
+def stream():
+    for i in range(3): yield f'{n}.{i} '
+    while not os.path.exists(gate): time.sleep(.005)
+    if n < 3: exec(end)
+"""
+
+async def case_chunks(ctx, end):
+    "Readers see what each attempt sends once, and the last attempt whole."
+    m = await pool(ctx, 1, **FAST)
+    gate = ctx.folder/'gate'
+    job = await ctx.do(m, TRIES, JobOptions(max_retries=2), count=str(ctx.folder/'count'), gate=str(gate), end=end)
+    first = []
+    async for c in m.stream_job(job.id):
+        first.append(c)
+        if len(first) == 3: gate.touch()
+    await ctx.ended(job, 'completed')
+    assert job.attempt == 3
+    last = [c async for c in m.stream_job(job.id)]
+    assert [c.chunk for c in last] == ['3.0 ', '3.1 ', '3.2 '] and last[0].metadata == {'attempt': 3}
+    texts = [c.chunk for c in first]
+    assert texts[:3] == ['1.0 ', '1.1 ', '1.2 '] and texts[-3:] == ['3.0 ', '3.1 ', '3.2 ']
+    assert len(set(texts)) == len(texts) and texts == sorted(texts), texts
+    assert all(c.metadata == {'attempt': int(c.chunk[0])} for c in first if c.chunk in ('2.0 ', '3.0 '))
+
+async def case_nobody_to_retry(ctx, policy, attempts):
+    "No worker will come: a job that waits fails, whatever retries it has, and is counted once."
+    m = await pool(ctx, 1, restart_policy=policy, max_restart_attempts=attempts, **FAST)
+    many = JobOptions(max_retries=3)
+    dies = await ctx.act(m, 'time.sleep(.1); os._exit(7)', many)
+    waits = await ctx.start(m, 'echo', many)
+    await ctx.ended(dies, 'failed')
+    await ctx.ended(waits, 'failed', 'worker_crashed')
+    assert waits.attempt == 1 and waits.started_at is None, waits
+    assert m.get_stats()['backlog'] == 0, m.get_stats()
+
+@pytest.mark.parametrize(('case', 'args'), [
+    (case_retries, ()), (case_pauses, ()), (case_interrupted, ()), (case_chunks, ('raise ValueError("mine")',)),
+    (case_nobody_to_retry, ('never', 3)), (case_nobody_to_retry, ('on_cancellation', 1))])
+def test_retries(case, args): run_case(case, *args)
+
+class Reports:
+    "A resource manager that remembers."
+    def __init__(self): self.jobs = []
+    def register_worker(self, *args, **kwargs): pass
+    def unregister_worker(self, *args, **kwargs): pass
+    def update_worker_state(self, pid, **kwargs):
+        if kwargs.get('status') == 'running': self.jobs.append(kwargs['job_id'])
+
+async def case_reported(ctx):
+    reports = Reports()
+    m = ctx.manager(resource_manager=reports, config={**FAST})
+    job = await ctx.do(m, '1 / 0', JobOptions(max_retries=2))
+    await ctx.ended(job, 'failed', 'plugin_error')
+    assert reports.jobs == [job.id] * 3
+
+def test_each_attempt_is_reported(): run_case(case_reported)
+
+# ---- Backpressure
+
+STREAM_APP = """
+import asyncio, sys
+from cjm_fasthtml_workers.core.config import WorkerConfig
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+async def main(window, folder, n, code):
+    m = SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=WorkerConfig(result_queue_size=window))
+    job = await m.start_job('do', code=code, count=folder + '/sent', n=n)
+    got, log = [], open(folder + '/got', 'w', buffering=1)
+    async for c in m.stream_job(job.id):
+        got.append(c.chunk)
+        print(len(got), file=log)
+    await m.wait_for_job(job.id)
+    print(job.status, got == [f'{i} ' for i in range(n)], flush=True)
+    await m.aclose()
+asyncio.run(main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]))
+"""
+STREAM = """
+def stream():
+    with open(count, 'w', buffering=1) as f:
+        for i in range(n):
+            if i == 100: os.mkdir(count + '.100')
+            print(i + 1, file=f)
+            yield f'{i} '
+            time.sleep(.002)
+"""
+
+def last_number(file: Path) -> int: return int((file.read_text().split() or ['0'])[-1])
+
+@pytest.mark.parametrize('window', [1, 5])
+def test_a_plugin_waits_for_an_app_that_does_not_read(tmp_path, window):
+    with App('-c', STREAM_APP, str(window), str(tmp_path), '700', STREAM) as app:
+        deadline = time.monotonic() + 20
+        while not (tmp_path/'sent.100').exists():
+            assert time.monotonic() < deadline and app.popen.poll() is None, app.err
+            time.sleep(.005)
+        os.kill(app.pid, signal.SIGSTOP)
+        time.sleep(.3)   # enough for 150 more
+        sent, got = last_number(tmp_path/'sent'), last_number(tmp_path/'got')
+        slack = 1 + window + 5   # in the making; acknowledged just now; between the app's threads
+        assert 100 <= sent <= got + window + slack, f'{sent} sent, {got} read'
+        time.sleep(.1)
+        assert last_number(tmp_path/'sent') == sent
+        os.kill(app.pid, signal.SIGCONT)
+        assert app.finish(20) == 0, app.err
+        assert app.out == 'completed True\n' and not app.err
+        assert last_number(tmp_path/'sent') == 700
+
+FLOOD = """
+def stream():
+    text = 'x' * size
+    for _ in range(n): yield text
+"""
+
+async def case_memory(ctx, n, size, window):
+    "A fast stream and a slow reader: nothing piles up, neither here nor there."
+    m = await pool(ctx, 1, result_queue_size=window)
+    await ctx.ended(await ctx.do(m, FLOOD, n=1000, size=size), 'completed')
+    me, it = psutil.Process(), psutil.Process(pids(m)[0])
+    before = [p.memory_info().rss for p in (me, it)]
+    job = await ctx.do(m, FLOOD, n=n, size=size)
+    async def read():
+        async for _ in m.stream_job(job.id): await asyncio.sleep(.02)
+    reader, most = asyncio.create_task(read()), [0, 0]
+    while job.status not in TERMINAL:
+        for i, p in enumerate((me, it)): most[i] = max(most[i], p.memory_info().rss - before[i])
+        await asyncio.sleep(.02)
+    reader.cancel()
+    await ctx.ended(job, 'completed')
+    most = [round(x / 2**20) for x in most]
+    assert max(most) < 64, f'app and worker grew by {most} MiB for {n * size >> 20} MiB of text'
+    return {'grew': most}
+
+@pytest.mark.parametrize(('n', 'size', 'window'), [(100_000, 2000, 100), (50_000, 2000, 0), (100_000, 8, 100)])
+def test_memory_is_flat(n, size, window): print(run_case(case_memory, n, size, window))
