@@ -144,6 +144,7 @@ async def case_same_job_from_everywhere(ctx):
     for plugin in ('polite', 'sleeper') * 3:
         job = await ctx.start(m, plugin)
         await ctx.running(m, job)
+        if plugin == 'polite': await ctx.until(lambda job=job: m._book.get(job.id).cooperates, 'its question')
         async def cancel(_: int, job: Any = job) -> list[bool]:
             return await asyncio.gather(*(m.cancel_job(job.id) for _ in range(5)))
         assert sum(sum(a) for a in await in_threads(ctx, 4, cancel)) == 1
@@ -259,6 +260,7 @@ async def case_polite(ctx):
         reader = asyncio.create_task(read())
         await ctx.running(m, job)
         if plugin == 'streamer': await ctx.until(lambda chunks=chunks: chunks, 'a chunk')
+        else: await ctx.until(lambda job=job: m._book.get(job.id).cooperates, 'its question')
         behind = await ctx.start(m, 'model', code='result = {"nonce": nonce, "weights": len(weights)}')
         await cancelled(m, job)
         async with asyncio.timeout(5): await reader

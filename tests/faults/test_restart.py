@@ -196,6 +196,20 @@ async def case_extremes(ctx):
 
 def test_no_attempts_and_no_pause(): run_case(case_extremes)
 
+async def case_never_and_retries(ctx):
+    "Without a worker there is no second attempt; one that needs no new worker is made."
+    m = ctx.manager(config={'restart_policy': 'never', 'restart_backoff_base_seconds': .05})
+    pid = await ctx.warm(m)
+    job = await ctx.do(m, 'raise ValueError', JobOptions(max_retries=1))
+    await ctx.ended(job, 'failed', 'plugin_error')
+    assert job.attempt == 2 and m.worker_process.pid == pid
+    job = await ctx.do(m, CRASH, JobOptions(max_retries=1))
+    await ctx.ended(job, 'failed', 'worker_crashed')
+    await asyncio.sleep(.2)
+    assert m.worker_process is None and m.restart_count == 0
+
+def test_never_and_retries(): run_case(case_never_and_retries)
+
 # ---- Quarantine
 
 async def case_quarantine(ctx, how):
