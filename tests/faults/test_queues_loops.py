@@ -219,7 +219,7 @@ class Hooked(Watched):
 def raise_(e): raise e
 
 HOOKS = {
-    'sleep': lambda m, i: time.sleep(.4),
+    'sleep': lambda m, i: time.sleep(.25),
     'raise': lambda m, i: 1 / 0,
     'exit': lambda m, i: sys.exit(3),
     'interrupt': lambda m, i: raise_(KeyboardInterrupt()),
@@ -402,7 +402,9 @@ async def work(ctx, m, seed, loops=25):
             job = await ctx.act(m, 'raise ValueError')
             await m.wait_for_job(job.id, 20)
             assert job.fault == 'plugin_error', (job, job.error)
-        if kind == 'look': assert await m.get_worker_state() is not None and m.get_stats() and m.get_all_jobs()
+        if kind == 'look':
+            await m.get_worker_state()   # None, when another thread's cancel has just cost the worker
+            assert m.get_stats() and m.get_all_jobs()
 
 async def in_threads(n, make):
     "Run the coroutines `make(0)` ... `make(n-1)`, each in a thread and loop of its own."
