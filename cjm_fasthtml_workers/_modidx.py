@@ -483,6 +483,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                     'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager._crash': ( 'managers/base.html#basejobmanager._crash',
                                                                                                                   'cjm_fasthtml_workers/managers/base.py'),
+                                                    'cjm_fasthtml_workers.managers.base.BaseJobManager._distrust': ( 'managers/base.html#basejobmanager._distrust',
+                                                                                                                     'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager._end_if_gone': ( 'managers/base.html#basejobmanager._end_if_gone',
                                                                                                                         'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager._extract': ( 'managers/base.html#basejobmanager._extract',

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RestartPolicy', 'WorkerConfig', 'JobOptions']
 
-# %% ../../nbs/core/config.ipynb #e4b56b70
-import math
+# %% ../../nbs/core/config.ipynb #23735a9a
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -20,7 +20,7 @@ class RestartPolicy(Enum):
     ALWAYS = "always"
     BACKOFF = "backoff"
 
-# %% ../../nbs/core/config.ipynb #7ca0649c
+# %% ../../nbs/core/config.ipynb #756a1731
 def _check_int(name: str, value: Any, least: int, optional: bool = False) -> None:
     if optional and value is None: return
     if not isinstance(value, int) or isinstance(value, bool):
@@ -31,7 +31,8 @@ def _check_number(name: str, value: Any, optional: bool = False) -> None:
     if optional and value is None: return
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number{' or None' if optional else ''}, got {value!r}")
-    if not math.isfinite(value) or value < 0: raise ValueError(f"{name} must be finite and 0 or more, got {value!r}")
+    if not 0 <= value <= sys.float_info.max:   # NaN is neither; an int may be larger than any float
+        raise ValueError(f"{name} must be finite and 0 or more, got {value!r:.50}")
 
 def _check_word(name: str, value: Any, words: Sequence[str]) -> None:
     if not isinstance(value, str): raise TypeError(f"{name} must be one of {', '.join(words)}, got {value!r}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from .protocol import WorkerResponseType
 
-# %% ../../nbs/core/context.ipynb #032c6747
+# %% ../../nbs/core/context.ipynb #302bc6c5
 class JobContext:
     "The job that runs in this process, and the way to its manager."
     def __init__(self,
@@ -46,6 +46,7 @@ def set_current(
     "For the worker: which job runs now."
     global _current
     _current = context
+    if context is not None and context.job_id in _cancelled_early: context.is_cancelled = True
 
 def request_cancel(
     job_id: str  # Of the running job, or of one on its way here

@@ -400,7 +400,7 @@ def _fill_standbys(self:BaseJobManager) -> None:
         handle.start()
         if not handle.is_alive(): return
 
-# %% ../../nbs/managers/base.ipynb #8e247ee4
+# %% ../../nbs/managers/base.ipynb #0a6aa556
 @patch
 def _init_worker(self:BaseJobManager,
     handle: WorkerHandle | None = None  # None: the first worker
@@ -408,12 +408,15 @@ def _init_worker(self:BaseJobManager,
     "Send initialization message to worker with plugin configurations."
     handle = handle or self._slots[0].handle
     if handle is None: return
-    configs = {**self._registry_configs(), **self._plugin_configs}
-    handle.configured = set(configs)
-    load = self._slots[handle.index].loaded
-    if load is None and self.worker_config.load_plugins == 'on_first_use': load = []
-    if load is None and self.plugin_registry is not None: load = list(configs)
-    handle.send({'type': WorkerRequestType.INIT.value, 'plugin_configs': seal(configs), 'load': load})
+    configs = self._registry_configs()
+    with self._lock:   # a reload is either in here, or comes behind it as a command
+        configs.update(self._plugin_configs)
+        load = self._slots[handle.index].loaded
+        if load is None and self.worker_config.load_plugins == 'on_first_use': load = []
+        if load is None and self.plugin_registry is not None: load = list(configs)
+        handle.send({'type': WorkerRequestType.INIT.value, 'plugin_configs': seal(configs), 'load': load})
+        handle.configured, handle.is_initialised = set(configs), True
+        for command in handle.early: handle.send(command)
 
 @patch
 def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
@@ -425,7 +428,7 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
         except Exception: _log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
     return configs
 
-# %% ../../nbs/managers/base.ipynb #fdb6b9a0
+# %% ../../nbs/managers/base.ipynb #2aa4cb10
 @patch
 def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     "A worker said something. In the supervisor's thread."
@@ -435,7 +438,7 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     if kind in _TEXTS: handle.acknowledge(len(message.get('chunks', '1')))
     record = handle.job
     if record is None: return
-    if isinstance(message, Unreadable): self._settle(record, _failed(Fault.BAD_PAYLOAD, message.error))
+    if isinstance(message, Unreadable): self._distrust(handle, record, message.error)
     elif kind in _FROM_JOB and message.get('job_id') == record.job.id:
         if kind == WorkerResponseType.RESULT.value: self._read_output(handle)
         getattr(self, _FROM_JOB[kind])(message)
@@ -449,6 +452,14 @@ def on_nonsense(self:BaseJobManager, handle: WorkerHandle, message: Any, error: 
     if message.get('job_id') != record.job.id: return
     self._settle(record, _failed(Fault.BAD_PAYLOAD, f"the worker's answer makes no sense: {error_line(error)}"))
 
+@patch
+def _distrust(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, error: str) -> None:
+    "Nobody knows what it was that could not be read, and whether the plugin still runs: this worker gets no other job."
+    with self._lock:
+        handle.stop_reason = 'replace'
+        self._note_end(record, _failed(Fault.BAD_PAYLOAD, error))
+        handle.kill()
+
 _TEXTS = ('stream_chunk', 'stream_chunks')
 _FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
              'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates',
@@ -460,7 +471,7 @@ def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, A
     handle.loaded = set(message['loaded'])
     self._slots[handle.index].loaded = list(message['loaded'])
 
-# %% ../../nbs/managers/base.ipynb #6469bbcf
+# %% ../../nbs/managers/base.ipynb #3054b0e6
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     if handle.start_timer is not None: handle.start_timer.cancel()
     if handle.state != 'starting': return
@@ -490,7 +501,8 @@ def _on_start_error(self: BaseJobManager, handle: WorkerHandle, message: dict[st
 
 def _on_response(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     self._note_loaded(handle, message)
-    with self._lock: ticket = handle.commands.pop(message.get('request_id', 0), None)
+    with self._lock: ticket, accept = handle.commands.pop(message.get('request_id', 0), (None, None))
+    if accept is not None and message.get('ok'): accept()
     _resolve(ticket, message)
 
 _FROM_WORKER = {'ready': _on_ready, 'error': _on_start_error, 'response': _on_response}
@@ -610,7 +622,7 @@ def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
         _log.warning("the result of job %s cannot be used: %s", record.job.id, type(e).__name__)
         return _failed(Fault.BAD_PAYLOAD, f"the result cannot be used: {error_line(e)}", error_traceback(e))
 
-# %% ../../nbs/managers/base.ipynb #41bfc87a
+# %% ../../nbs/managers/base.ipynb #f72ff288
 @patch
 def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     "The run of a job is over: note how, free its worker, go on with the next job."
@@ -667,7 +679,8 @@ def _requeue(self:BaseJobManager, record: JobRecord) -> None:
 
 @patch
 def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
-    record, handle.job, handle.waited = handle.job, None, None
+    record, handle.job = handle.job, None
+    if handle.state == 'ready': handle.waited = None   # it lives on
     handle.last_used, handle.jobs_done = time.monotonic(), handle.jobs_done + 1
     if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
 
@@ -744,7 +757,7 @@ def get_job_logs(
     "What the job printed and logged; `JobNotFound` for an unknown id."
     return self._book.get(job_id).logs.read()
 
-# %% ../../nbs/managers/base.ipynb #7c4475eb
+# %% ../../nbs/managers/base.ipynb #3e44db04
 @patch
 def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     "A worker is gone. In the supervisor's thread."
@@ -761,7 +774,8 @@ def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
         self._tell_worker('worker_stopped', handle)
     if handle.was_ready: self._report('unregister_worker', handle.pid)
     if record is not None: self._settle(record, record.ending or self._crash(handle, record))
-    for ticket in commands.values(): _resolve(ticket, {'ok': False, 'error': "the worker died"})
+    if record is not None and record.job.status == JobStatus.PENDING: handle.waited.append(record)   # for another attempt
+    for ticket, _ in commands.values(): _resolve(ticket, {'ok': False, 'error': "the worker died"})
     self._handle_worker_error(handle)
     if self._is_closing: self._end_if_gone()
 
@@ -836,12 +850,14 @@ def _restart_all(self:BaseJobManager) -> None:
         else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'replace')
     self._start_missing(1)
 
-# %% ../../nbs/managers/base.ipynb #397a0e2e
+# %% ../../nbs/managers/base.ipynb #268dcb4e
 @patch
 def _stop_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str,
               wait: bool = False) -> None:
     "End a job that runs, politely if it listens; with `wait` also if it does not."
     record.ending, grace = ending, self.worker_config.cancel_grace_seconds
+    # a stream can be asked before it has said so itself, unless its model is still being loaded: it would not hear
+    if record.stream and record.plugin_name in handle.loaded & (self._streaming_plugins or set()): record.cooperates = True
     if record.cooperates and grace > 0: handle.ask_job_to_stop(record.job.id)
     if (record.cooperates or wait) and grace > 0:
         self._supervisor.call_later(grace, self._make_stop, handle, record, ending, reason)
@@ -1012,23 +1028,29 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(full_type, data)
     except Exception: _log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #342b9f7e
+# %% ../../nbs/managers/base.ipynb #341d4b38
 @patch
-async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float, **data: Any) -> list[dict[str, Any]]:
-    "What each worker answers; a worker that dies, or does not answer in time, has `ok` False."
+async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
+                   accept: Callable[[], None] | None = None, **data: Any) -> list[dict[str, Any]]:
+    """What each worker answers; a worker that dies, or does not answer in time, has `ok` False.
+    `accept` is called by the supervisor when a worker agrees, also if that is too late for the caller."""
     self._hub.use_loop()
     if self._supervisor is not None: self._refuse_forks()
-    tickets: list[tuple[WorkerHandle, int, concurrent.futures.Future]] = []
+    tickets: list[concurrent.futures.Future] = []
+    most = self.worker_config.response_queue_size
     with self._lock:
         for handle in (s.handle for s in self._slots):
-            if handle is None or not handle.is_alive() or handle.state == 'stopping': continue
-            tickets.append((handle, next(self._request_ids), concurrent.futures.Future()))
-            handle.commands[tickets[-1][1]] = tickets[-1][2]
-    for handle, request_id, _ in tickets: handle.send({'type': type.value, 'request_id': request_id, **data})
-    waiting = [asyncio.wrap_future(t) for *_, t in tickets]
+            if handle is None or handle.state in ('stopping', 'dead'): continue
+            if most and len(handle.commands) >= most: return [{'ok': False, 'error': f"{most} commands are unanswered"}]
+            request_id, ticket = next(self._request_ids), concurrent.futures.Future()
+            handle.commands[request_id] = ticket, accept
+            tickets.append(ticket)
+            command = {'type': type.value, 'request_id': request_id, **data}
+            if handle.is_initialised: handle.send(command)
+            else: handle.early.append(command)   # behind INIT
+        if not tickets and accept is not None: accept()   # the next worker will have it
+    waiting = [asyncio.wrap_future(t) for t in tickets]
     if waiting: await asyncio.wait(waiting, timeout=timeout)
-    with self._lock:
-        for handle, request_id, _ in tickets: handle.commands.pop(request_id, None)
     return [w.result() if w.done() else {'ok': False, 'error': f"no answer in {timeout:g} s"} for w in waiting]
 
 @patch
@@ -1052,10 +1074,10 @@ async def reload_plugin(
     "Reload a plugin with new configuration; every later worker gets it too."
     cfg = self.worker_config
     sealed = _seal_params(config, cfg.max_message_bytes)
-    answers = await self._command(WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, plugin_name=plugin_name,
-                                  config=sealed)
+    snapshot = sealed.open()
+    answers = await self._command(WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, plugin_name=plugin_name, config=sealed,
+                                  accept=lambda: self._plugin_configs.__setitem__(plugin_name, snapshot))
     ok = _all_ok(answers, f"reloading {plugin_name}")
-    if ok or not answers: self._plugin_configs[plugin_name] = sealed.open()   # a snapshot
     if ok: self._report_loaded(plugin_name, config)
     return ok
 

@@ -183,6 +183,10 @@ class BaseJobManager(ABC, Generic[JobType]):
         """A message could not be handled; if it should have been a result, there will be no other."""
         ...
 
+    def _distrust(self, handle: WorkerHandle, record: JobRecord, error: str) -> None:
+        """Nobody knows what it was that could not be read, and whether the plugin still runs: this worker gets no other job."""
+        ...
+
     def _note_loaded(self, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
 
     def _answer_start(self, slot: _Slot, error: WorkerStartError | None) -> None: ...
@@ -337,8 +341,9 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Broadcast an event to all connected SSE clients (requires event broadcaster)."""
         ...
 
-    async def _command(self, type: WorkerRequestType, timeout: float, **data: Any) -> list[dict[str, Any]]:
-        """What each worker answers; a worker that dies, or does not answer in time, has `ok` False."""
+    async def _command(self, type: WorkerRequestType, timeout: float, accept: Callable[[], None] | None=None, **data: Any) -> list[dict[str, Any]]:
+        """What each worker answers; a worker that dies, or does not answer in time, has `ok` False.
+        `accept` is called by the supervisor when a worker agrees, also if that is too late for the caller."""
         ...
 
     async def unload_plugin(self, plugin_name: str) -> bool:

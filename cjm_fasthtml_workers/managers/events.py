@@ -153,7 +153,7 @@ class EventHub:
         with self.lock:
             for s in list(self.streams): s._end()
 
-# %% ../../nbs/managers/events.ipynb #82626cf5
+# %% ../../nbs/managers/events.ipynb #90888123
 from fastcore.basics import patch
 
 @patch
@@ -191,7 +191,7 @@ async def _run_pump(self:EventHub) -> None:
 
 @patch
 async def _broadcast(self:EventHub, event: WorkerEvent) -> None:
-    async with asyncio.timeout(_BROADCAST_SECONDS): await self.broadcaster.broadcast(event.type, event.data)
+    async with asyncio.timeout(_BROADCAST_SECONDS): await self.broadcaster.broadcast(event.type, dict(event.data))
 
 @patch
 async def wait_broadcast(self:EventHub,

@@ -134,12 +134,13 @@ class Supervisor:
         "Let the thread end after this round. From any thread."
         self.call(setattr, self, '_is_ending', True)
 
-# %% ../../nbs/managers/supervisor.ipynb #6d4b63a8
+# %% ../../nbs/managers/supervisor.ipynb #67d1c1d8
 @patch
 def run(self:Supervisor) -> None:
     "The loop; returns after `end`."
     while not self._is_ending:
-        for key, _ in self._selector.select(self._pause()): self._do(key.data)
+        # a wait that SIGCONT interrupted may end with nothing: look once more before a timer acts on what was not read
+        for key, _ in self._selector.select(self._pause()) or self._selector.select(0): self._do(key.data)
         self._sweep(len(self._calls))
         self._run_timers()
         self._do(self.after_round)
@@ -253,7 +254,7 @@ class Guard:
         self._close_pipe()
         self._process = None
 
-# %% ../../nbs/managers/supervisor.ipynb #408d8a9d
+# %% ../../nbs/managers/supervisor.ipynb #66ec6c11
 @dataclass(frozen=True)
 class Launch:
     "What a worker process is started with."
@@ -291,6 +292,8 @@ class WorkerHandle:
         self.loaded: set[str] = set()      # owner's note: what it said it has loaded
         self.last_used, self.jobs_done = 0.0, 0
         self.commands: dict[int, Any] = {} # owner's note: who waits for which answer
+        self.is_initialised = False        # owner's note: it was told what to load
+        self.early: list[dict[str, Any]] = []   # owner's note: commands for when it was
         self.configured: set[str] = set()  # owner's note: plugins whose configuration it has
         self.start_timer: Timer | None = None
         self.stop_reason: str | None = None   # why it is being stopped, if it is

@@ -194,6 +194,8 @@ class WorkerHandle:
     last_used: float
     jobs_done: int
     commands: dict[int, Any]
+    is_initialised: bool
+    early: list[dict[str, Any]]
     configured: set[str]
     start_timer: Timer | None
     stop_reason: str | None
