@@ -18,7 +18,7 @@ import pytest
 from cjm_fasthtml_workers.core.channels import encode, open_channel
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.core.errors import ChannelClosed, JobNotFound
-from tests.faults.harness import run_case
+from tests.faults.harness import TERMINAL, run_case
 
 JOBS = int(os.environ.get('FAULTS_CAMPAIGN_JOBS', 300))
 KILLS = int(os.environ.get('FAULTS_CAMPAIGN_KILLS', 30))
@@ -48,6 +48,7 @@ class Campaign:
         self.ctx, self.m, self.rng, self.n_jobs, self.n_kills = ctx, m, random.Random(seed), n_jobs, n_kills
         self.jobs, self.kinds, self.cancels = {}, {}, {}
         self.killed, self.is_over = [], False
+        self.events, self.told = ctx.streams.pop(m), {}
 
     async def start(self):
         name = self.rng.choice(list(KINDS))
@@ -83,8 +84,15 @@ class Campaign:
                 self.cancels.setdefault(job.id, []).append(await self.m.cancel_job(job.id))
             await asyncio.sleep(self.rng.uniform(0, .03))
 
+    async def listen(self):
+        "A stream that nobody reads would not hold so many."
+        async for e in self.events:
+            name = e.type.partition(':')[2]
+            if e.data['job_id'] and name in TERMINAL: self.told.setdefault(e.data['job_id'], []).append(name)
+
     def judge(self):
         for job in self.jobs.values():
+            assert self.told[job.id] == [job.status], f'I2: {job} was told to end as {self.told[job.id]}'
             kind = self.kinds[job.id]
             ends = {KINDS[kind][1], ('failed', 'worker_crashed')}
             if job.id in self.cancels: ends.add(('cancelled', None))
@@ -103,7 +111,11 @@ async def case_campaign(ctx, seed, workers, n_jobs, n_kills):
                             'max_finished_jobs': None})
     logging.getLogger('cjm_fasthtml_workers').setLevel(logging.WARNING)   # the chatty ones
     c = Campaign(ctx, m, seed, n_jobs, n_kills)
+    listener = asyncio.create_task(c.listen())
     await asyncio.gather(c.run_jobs(), c.kill(), c.cancel())
+    await ctx.until(lambda: len(c.told) == len(c.jobs), 'the end of each job to be told')
+    await c.events.aclose()
+    await listener
     c.judge()
     ctx.stall_limit = 1.0   # the campaign itself looks through all its jobs
     return {'kills': len(c.killed), 'cancels': sum(map(len, c.cancels.values())), 'restarts': m.restart_count,
