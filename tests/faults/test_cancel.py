@@ -207,7 +207,7 @@ async def case_stream_at_once(ctx):
 def test_a_stream_right_after_its_start(): run_case(case_stream_at_once)
 
 async def case_between_attempts(ctx, how):
-    m = ctx.manager(config={'restart_policy': 'always', 'restart_backoff_base_seconds': 30, 'restart_backoff_max_seconds': 30})
+    m = ctx.manager(config={'restart_policy': 'always', 'restart_backoff_base_seconds': 30})
     await warm(ctx, m)
     jobs = [await ctx.do(m, 'raise ValueError', JobOptions(max_retries=3)) for _ in range(2)]
     jobs.append(await ctx.do(m, 'os._exit(3)', JobOptions(max_retries=3)))
@@ -295,12 +295,11 @@ async def case_result_in_the_grace(ctx):
     "A job that was asked too late, and ends as it would have ended."
     m = ctx.manager(config={'cancel_grace_seconds': 20})
     pid = await warm(ctx, m)
-    ask = 'from cjm_fasthtml_workers.core.context import cancel_requested\n'
-    for code, fault in (('cancel_requested()\nprint("deaf", flush=True)\ntime.sleep(.1)', None),
-                        ('cancel_requested()\nprint("deaf", flush=True)\ntime.sleep(.1)\nraise ValueError', 'plugin_error')):
-        job = await deaf(ctx, m, ask + code, JobOptions(max_retries=3))
+    ask = 'from cjm_fasthtml_workers.core.context import cancel_requested\ncancel_requested()\n'
+    for code in ('time.sleep(.1)', 'time.sleep(.1)\nraise ValueError'):
+        job = await deaf(ctx, m, f'{ask}print("deaf", flush=True)\n{code}', JobOptions(max_retries=3))
         answer = await m.cancel_job(job.id)
-        assert answer is (job.status == 'cancelled') and job.attempt == 1, (job, fault)
+        assert answer is (job.status == 'cancelled') and job.attempt == 1, job
     assert m.worker_process.pid == pid
 
 def test_an_end_in_the_grace(): run_case(case_result_in_the_grace)
@@ -340,7 +339,8 @@ async def case_command_pending(ctx):
         await cancelled(m, job)
         async with asyncio.timeout(5): unloaded, reloaded, state = await asyncio.gather(*commands)
         assert (unloaded, reloaded) == (obeys, obeys) and (state is not None) == obeys
-        if obeys: assert state['pid'] == pid and plugin not in state['loaded_plugins'] and state['current_config'] == {'a': 1}
+        if obeys: assert (state['pid'], state['current_config']) == (pid, {'a': 1})
+        if obeys: assert plugin not in state['loaded_plugins']
 
 def test_while_commands_are_pending(): run_case(case_command_pending)
 

@@ -14,7 +14,7 @@ from tests.faults.harness import run_case
 PROMPT = {'cancel_grace_seconds': 0, 'shutdown_timeout_seconds': .3}
 
 async def new_worker(ctx: Any, m: Any, old: int) -> int:
-    await ctx.until(lambda: m.worker_process and m.worker_process.pid != old and m.worker_process.state == 'ready', 'a new worker')
+    await ctx.until(lambda: (w := m.worker_process) and w.pid != old and w.state == 'ready', 'a new worker')
     return m.worker_process.pid
 
 async def soon(*commands: Any) -> list[Any]:
@@ -43,7 +43,7 @@ async def case_plain(ctx):
     assert await m.unload_plugin('pid') is True
     assert await m.reload_plugin('pid', {'model': 'c'}) is True                         # loads it, too
     state = await m.get_worker_state()
-    assert (state['current_plugin'], state['current_config'], state['loaded_plugins']) == ('pid', {'model': 'c'}, ['pid'])
+    assert state == {'pid': pid, 'current_plugin': 'pid', 'current_config': {'model': 'c'}, 'loaded_plugins': ['pid']}
     await ctx.check()
     await m.aclose()
     assert await soon(m.unload_plugin('pid'), m.get_worker_state()) == [False, None]
@@ -164,9 +164,10 @@ class Grumpy:
     def execute(self, nonce: Any = None) -> dict[str, Any]: return {'nonce': nonce, 'config': self.config}
     def unload(self) -> None: exec(self.config.get('unload', ''), {'os': os, 'time': time})
 
+GRUMPY = {'plugins': {'grumpy': 'tests.faults.test_commands:Grumpy'}}
+
 async def case_unload_fails(ctx):
-    m = ctx.manager(plugins={'grumpy': 'tests.faults.test_commands:Grumpy'}, configs={'grumpy': {'unload': 'raise SystemExit'}},
-                    config=PROMPT)
+    m = ctx.manager(**GRUMPY, configs={'grumpy': {'unload': 'raise SystemExit'}}, config=PROMPT)
     pid = await ctx.warm(m)
     await ctx.ended(await ctx.start(m, 'grumpy'), 'completed')
     await m.unload_plugin('grumpy')
@@ -178,13 +179,13 @@ async def case_unload_fails(ctx):
 def test_an_unload_that_fails(): run_case(case_unload_fails)
 
 async def case_dies(ctx):
-    m = ctx.manager(plugins={'grumpy': 'tests.faults.test_commands:Grumpy'}, configs={'grumpy': {'unload': 'os._exit(5)'}},
+    m = ctx.manager(**GRUMPY, configs={'grumpy': {'unload': 'os._exit(5)'}},
                     config={**PROMPT, 'restart_policy': 'always', 'restart_backoff_base_seconds': 0})
     pid = await ctx.warm(m)
     await ctx.ended(await ctx.start(m, 'grumpy'), 'completed')
     begun = time.monotonic()
-    unloaded, state, reloaded = await soon(m.unload_plugin('grumpy'), m.get_worker_state(), m.reload_plugin('do', {'a': 1}))
-    assert (unloaded, state, reloaded) == (False, None, False) and time.monotonic() - begun < 4
+    answers = await soon(m.unload_plugin('grumpy'), m.get_worker_state(), m.reload_plugin('do', {'a': 1}))
+    assert answers == [False, None, False] and time.monotonic() - begun < 4
     pid = await new_worker(ctx, m, pid)
     job, behind = await ctx.start(m, 'sleeper'), await ctx.start(m, 'echo')
     await ctx.running(m, job)
@@ -250,9 +251,11 @@ def test_the_configuration_is_a_snapshot(): run_case(case_snapshot)
 async def case_one_of_three(ctx):
     "One plugin of three cannot be loaded: only its jobs fail, and no restart is counted."
     m = ctx.manager(plugins={'bad': 'tests.faults.plugins:Do', 'missing': 'tests.faults.nowhere:Nobody'},
-                    configs={'bad': {'init': 'raise ValueError("bad")'}}, config={**PROMPT, 'load_plugins': 'on_start'}, only=True)
+                    configs={'bad': {'init': 'raise ValueError("bad")'}},
+                    config={**PROMPT, 'load_plugins': 'on_start'}, only=True)
     await m.start()
-    jobs = [await ctx.start(m, n, **({'code': ''} if n == 'bad' else {})) for n in ('bad', 'echo', 'missing', 'echo', 'bad')]
+    names = 'bad', 'echo', 'missing', 'echo', 'bad'
+    jobs = [await ctx.start(m, n, **({'code': ''} if n == 'bad' else {})) for n in names]
     for job in jobs:
         if job.plugin_id == 'echo': await ctx.ended(job, 'completed')
         else: await ctx.ended(job, 'failed', 'start_failed')
