@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['encode', 'Unreadable', 'FrameDecoder', 'Sealed', 'seal', 'Sender', 'Receiver', 'open_channel', 'set_pipe_size']
 
-# %% ../../nbs/core/channels.ipynb #afc19dd1
+# %% ../../nbs/core/channels.ipynb #889f0cc8
 import fcntl
 import io
 import os
@@ -13,6 +13,7 @@ import pickle
 import queue
 import select
 import struct
+import termios
 import threading
 import time
 from collections import deque
@@ -190,7 +191,7 @@ class _End:
         fd, self.fd = self.fd, -1
         return fd
 
-# %% ../../nbs/core/channels.ipynb #87fbc56e
+# %% ../../nbs/core/channels.ipynb #50ee79e2
 class Sender(_End):
     "The writing end of a channel."
     def __init__(self,
@@ -201,20 +202,32 @@ class Sender(_End):
         self.max_message_bytes = max_message_bytes
         self.window = 0   # pieces of text that may be unread; 0: any number
         self._pending: deque[Any] = deque()
+        self.offered = self._written = 0   # bytes, since the beginning
 
     def put(self, message: Any) -> None:
         "Write `message`, waiting while the pipe is full; raises `ChannelClosed` when nobody reads any more."
         pieces = encode(message)
         with self._lock:
-            self._pending.extend(memoryview(p).cast('B') for p in pieces if len(p))
+            self._append(pieces)
             while not self._write(): select.select([], [self.fd], [])
 
     def offer(self, message: Any) -> bool:  # Whether all was written; else call `flush` when the pipe has room
         "Write what fits of `message` and keep the rest; never waits. A closed channel swallows it."
         pieces = encode(message)
         with self._lock:
-            self._pending.extend(memoryview(p).cast('B') for p in pieces if len(p))
+            self._append(pieces)
             return self._quiet_write()
+
+    def _append(self, pieces: list[Any]) -> None:
+        for view in (memoryview(p).cast('B') for p in pieces if len(p)):
+            self._pending.append(view)
+            self.offered += view.nbytes
+
+    def bytes_read(self) -> int | None:  # None: the system does not say
+        "How much the other side has read, also when it is dead."
+        try: unread = struct.unpack('i', fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4)))[0]
+        except (OSError, ValueError): return None
+        return self._written - unread
 
     def flush(self) -> bool:  # Whether nothing is left
         "Write what fits of what is waiting; never waits."
@@ -232,6 +245,7 @@ class Sender(_End):
             try: n = os.writev(self.fd, list(islice(self._pending, 64)))
             except BlockingIOError: return False
             except OSError as e: raise ChannelClosed(f"nobody reads the channel: {e.strerror}") from e
+            self._written += n
             while n:
                 n -= len(self._pending[0])
                 piece = self._pending.popleft()

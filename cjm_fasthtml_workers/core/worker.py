@@ -264,26 +264,39 @@ def _as_dict(worker: _Worker, raw: Any) -> dict[str, Any]:
     if worker.adapter is not None: return worker.adapter(raw)
     return raw if isinstance(raw, dict) else default_result_adapter(raw)
 
-# %% ../../nbs/core/worker.ipynb #bf956c4a
+# %% ../../nbs/core/worker.ipynb #3d7ac68b
 _MAX_TEXT = 8_000_000  # characters of streamed text kept for the result
+
+class _Text:
+    "The text of a stream, for its result: kept in few pieces, up to a limit."
+    def __init__(self) -> None:
+        self._blocks: list[str] = []
+        self._recent: list[str] = []
+        self._size = 0
+
+    def append(self, chunk: str) -> None:
+        self._size += len(chunk)
+        if self._size > _MAX_TEXT: return
+        self._recent.append(chunk)
+        if len(self._recent) < 1000: return
+        self._blocks.append(''.join(self._recent))
+        self._recent.clear()
+
+    def result(self) -> dict[str, Any]:
+        text = ''.join(self._blocks + self._recent)
+        return {'text': text, 'metadata': {'streamed': True, 'truncated': self._size > _MAX_TEXT}}
 
 def _stream(outbox: _Outbox, job: JobContext, chunks: Iterator[Any]) -> Any:
     job.cooperate()
-    text: list[str] = []
-    size = 0
+    text = _Text()
     while not job.is_cancelled:
         try: chunk = next(chunks)
-        except StopIteration as stop: return _streamed(stop.value, text, size)
+        except StopIteration as stop: return text.result() if stop.value is None else stop.value
         chunk = encodable(chunk if type(chunk) is str else str(chunk))
         for i in range(0, len(chunk), _PIECE): outbox.put_text(job.job_id, chunk[i:i + _PIECE])
-        size += len(chunk)
-        if size <= _MAX_TEXT: text.append(chunk)
+        text.append(chunk)
     close = getattr(chunks, 'close', None)
     if close: close()
-
-def _streamed(value: Any, text: list[str], size: int) -> Any:
-    if value is not None: return value
-    return {'text': ''.join(text), 'metadata': {'streamed': True, 'truncated': size > _MAX_TEXT}}
 
 # %% ../../nbs/core/worker.ipynb #ff8dfdd7
 def _handle_command(worker: _Worker, data: dict[str, Any], act: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #f65955e2
+# %% ../../nbs/managers/base.ipynb #4f90660c
 import asyncio
 import atexit
 import concurrent.futures
@@ -14,6 +14,7 @@ import functools
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -42,7 +43,7 @@ _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/base.ipynb #09513745
+# %% ../../nbs/managers/base.ipynb #2d7f988d
 @dataclass(eq=False)
 class _Slot:
     "A place for one worker after the other, and its history."
@@ -53,8 +54,12 @@ class _Slot:
     restarts: int = 0
     pause: Timer | None = None  # before the next start
     loaded: list[str] | None = None  # what the last worker had loaded; None: there was none
+    gave_up: bool = False  # until the next `start_job` or `start`
     last_error: str = ''  # when there was not even a process
     waiters: list[concurrent.futures.Future] = field(default_factory=list)  # for the next READY, or failure
+
+    @property
+    def is_empty(self) -> bool: return self.handle is None and self.pause is None and not self.gave_up
 
 class BaseJobManager(ABC, Generic[JobType]):
     "Abstract base class for managing jobs using worker processes."
@@ -84,6 +89,7 @@ class BaseJobManager(ABC, Generic[JobType]):
         self._supervisor: Supervisor = None  # type: ignore[assignment]  # made with the first job
         self._guard, self._pid = Guard(), os.getpid()
         self._standbys: list[WorkerHandle] = []   # of the supervisor's thread only
+        self._standby_deaths = 0
         self._fork_server: ForkServer | None = None
         self._request_ids = itertools.count(1)
         self._is_closed = self._is_closing = False   # no more jobs; and the workers are being ended
@@ -191,7 +197,7 @@ def _why_unpicklable(params: dict[str, Any]) -> str | None:  # None: each of the
         except BaseException as e: return f"parameter {name!r} cannot be pickled: {error_line(e)}"
     return None
 
-# %% ../../nbs/managers/base.ipynb #7ddc1116
+# %% ../../nbs/managers/base.ipynb #2ee148a1
 @patch_to(BaseJobManager)   # not `patch`: `self` is positional-only, so that a job may have a parameter called `self`
 async def start_job(
     self, /,
@@ -227,6 +233,7 @@ def _accept(self:BaseJobManager, record: JobRecord) -> None:
         if limit and self._book.waiting >= limit and not self._idle():
             raise JobQueueFull(f"{limit} jobs are waiting already")
         self._book.add(record)
+        for slot in self._slots: slot.gave_up = False
         self._tell('queued', record)
         handed_over = self._hand_over()
         is_short = self._missing_workers() > 0
@@ -234,7 +241,7 @@ def _accept(self:BaseJobManager, record: JobRecord) -> None:
     if is_short: supervisor.call(self._start_missing)
     self._wakeups.flush()
 
-# %% ../../nbs/managers/base.ipynb #aec727f8
+# %% ../../nbs/managers/base.ipynb #39859e62
 @patch
 def _idle(self:BaseJobManager) -> list[WorkerHandle]:
     return [h for s in self._slots if (h := s.handle) is not None and h.state == 'ready' and h.job is None]
@@ -247,7 +254,7 @@ def _hand_over(self:BaseJobManager) -> list[tuple[WorkerHandle, JobRecord]]:
         handle = pick_worker(record.plugin_name, self._idle())
         if handle is None: break
         self._book.start(record, handle, handle.pid)
-        handle.job, handle.last_used = record, time.monotonic()
+        handle.job, handle.job_at, handle.last_used = record, sys.maxsize, time.monotonic()   # nothing is sent yet
         self._tell('started', record)
         out.append((handle, record))
     return out
@@ -259,6 +266,7 @@ def _send(self:BaseJobManager, handed_over: list[tuple[WorkerHandle, JobRecord]]
         request = {'type': WorkerRequestType.EXECUTE.value, 'job_id': record.job.id, 'plugin_name': record.plugin_name,
                    'stream': record.stream, 'params': record.params}
         if record.config and record.plugin_name not in handle.configured: request['config'] = seal(record.config)
+        handle.job_at = handle.requests.offered
         handle.send(request)
         if self.resource_manager is not None: self._supervisor.call(self._report_running, handle, record)
 
@@ -325,12 +333,12 @@ def _start_worker(self:BaseJobManager) -> None:
     "Start the worker process and result monitor."
     self._running_supervisor().call(self._start_missing, 1)
 
-# %% ../../nbs/managers/base.ipynb #8b8b97aa
+# %% ../../nbs/managers/base.ipynb #4d20c73d
 @patch
 def _missing_workers(self:BaseJobManager) -> int:
     "How many workers the backlog needs and has not; called with the lock held."
     if not self._book.waiting: return 0
-    empty = sum(s.handle is None and s.pause is None for s in self._slots)
+    empty = sum(s.is_empty for s in self._slots)
     coming = sum(s.handle is not None and s.handle.state == 'starting' for s in self._slots)
     return max(0, min(empty, self._book.waiting - coming))
 
@@ -338,7 +346,7 @@ def _missing_workers(self:BaseJobManager) -> int:
 def _start_missing(self:BaseJobManager, at_least: int = 0) -> None:
     with self._lock:
         n = max(at_least, self._missing_workers())
-        slots = [s for s in self._slots if s.handle is None and s.pause is None][:n]
+        slots = [s for s in self._slots if s.is_empty][:n]
     for s in slots: self._start_in(s)
 
 @patch
@@ -377,7 +385,7 @@ def _launch_of(self:BaseJobManager, slot: _Slot) -> Launch:
     env = self.worker_config.worker_env or {}
     return Launch(self.worker_config, dict(env if isinstance(env, Mapping) else env[slot.index]))
 
-# %% ../../nbs/managers/base.ipynb #d8bb5dab
+# %% ../../nbs/managers/base.ipynb #c49095ac
 _STANDBY_DELAY_SECONDS = 1.0  # after a worker became ready
 
 @patch
@@ -387,20 +395,22 @@ def _take_standby(self:BaseJobManager, slot: _Slot) -> WorkerHandle | None:
     for handle in self._standbys:
         if handle.is_alive() and handle.state == 'starting' and handle.launch.env == env:
             self._standbys.remove(handle)
+            handle.was_standby = True
             return handle
     return None
 
 @patch
 def _fill_standbys(self:BaseJobManager) -> None:
-    "Start the standbys that are missing, for the slots in turn."
+    "Start the standbys that are missing, each for the slot that has fewest."
     while not self._is_closed and len(self._standbys) < self.worker_config.standby_workers:
-        slot = self._slots[len(self._standbys) % len(self._slots)]
+        envs = [h.launch.env for h in self._standbys]
+        slot = min(self._slots, key=lambda s: envs.count(self._launch_of(s).env))
         handle = self._new_handle(slot)
         self._standbys.append(handle)
         handle.start()
         if not handle.is_alive(): return
 
-# %% ../../nbs/managers/base.ipynb #0a6aa556
+# %% ../../nbs/managers/base.ipynb #a78f889c
 @patch
 def _init_worker(self:BaseJobManager,
     handle: WorkerHandle | None = None  # None: the first worker
@@ -415,7 +425,7 @@ def _init_worker(self:BaseJobManager,
         if load is None and self.worker_config.load_plugins == 'on_first_use': load = []
         if load is None and self.plugin_registry is not None: load = list(configs)
         handle.send({'type': WorkerRequestType.INIT.value, 'plugin_configs': seal(configs), 'load': load})
-        handle.configured, handle.is_initialised = set(configs), True
+        handle.configured, handle.is_initialised = configs, True
         for command in handle.early: handle.send(command)
 
 @patch
@@ -471,7 +481,7 @@ def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, A
     handle.loaded = set(message['loaded'])
     self._slots[handle.index].loaded = list(message['loaded'])
 
-# %% ../../nbs/managers/base.ipynb #3054b0e6
+# %% ../../nbs/managers/base.ipynb #18408ce1
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     if handle.start_timer is not None: handle.start_timer.cancel()
     if handle.state != 'starting': return
@@ -486,6 +496,7 @@ def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any
         handed_over = self._hand_over()
     self._report('update_worker_state', handle.pid, status='idle', job_id='')
     self._send(handed_over)
+    self._standby_deaths = 0
     if self.worker_config.standby_workers: self._supervisor.call_later(_STANDBY_DELAY_SECONDS, self._fill_standbys)
     self._answer_start(self._slots[handle.index], _load_failure(message))
 
@@ -622,7 +633,7 @@ def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
         _log.warning("the result of job %s cannot be used: %s", record.job.id, type(e).__name__)
         return _failed(Fault.BAD_PAYLOAD, f"the result cannot be used: {error_line(e)}", error_traceback(e))
 
-# %% ../../nbs/managers/base.ipynb #f72ff288
+# %% ../../nbs/managers/base.ipynb #939b8641
 @patch
 def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     "The run of a job is over: note how, free its worker, go on with the next job."
@@ -630,7 +641,9 @@ def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     with self._lock:
         self._note_end(record, ending)
         is_free = handle is not None and handle.job is record
-        if is_free: self._free(handle)
+        if is_free:
+            self._free(handle)
+            if self._is_worn(handle): self._replace(handle)   # before it gets another job
         ticket, record.cancel_ticket = record.cancel_ticket, None
         handed_over = self._hand_over() if is_free else []
     if is_free: self._after_job(handle, record)
@@ -658,7 +671,7 @@ def _quarantined(record: JobRecord, ending: _Ending) -> _Ending:
 @patch
 def _may_retry(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
     return (ending.fault in _RETRIED and record.kills < 2 and record.ending is None and not self._is_closed
-            and not record.is_finished and record.job.attempt <= record.options.max_retries)
+            and record.job.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries)
 
 @patch
 def _try_again(self:BaseJobManager, record: JobRecord) -> None:
@@ -684,7 +697,7 @@ def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
     handle.last_used, handle.jobs_done = time.monotonic(), handle.jobs_done + 1
     if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
 
-# %% ../../nbs/managers/base.ipynb #8c619c4d
+# %% ../../nbs/managers/base.ipynb #1bd7602d
 @patch
 def _on_job_completed(
     self:BaseJobManager,
@@ -708,15 +721,19 @@ def _run_hooks(self:BaseJobManager, record: JobRecord) -> None:
 
 @patch
 def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    if handle.state == 'stopping': return handle.kill()   # it outlived its SIGTERM, and has nothing to do any more
+    if handle.state == 'stopping' and handle.stop_reason != 'replace':
+        return handle.kill()   # it outlived its SIGTERM, and has nothing to do any more
     if not handle.is_alive(): return
     self._report_running(handle, record)   # if it was quicker than the report
     self._report('update_worker_state', handle.pid, status='idle', job_id='')
+    with self._lock:
+        if self._is_closed and handle.job is None: handle.stop(ask=True)
+
+@patch
+def _is_worn(self:BaseJobManager, handle: WorkerHandle) -> bool:
     cfg = self.worker_config
-    is_worn = cfg.max_jobs_per_worker is not None and handle.jobs_done >= cfg.max_jobs_per_worker
-    if cfg.max_worker_rss_mb is not None: is_worn = is_worn or handle.rss_mb() > cfg.max_worker_rss_mb
-    if self._is_closed: handle.stop(ask=True)
-    elif is_worn: self._replace(handle)
+    if cfg.max_jobs_per_worker is not None and handle.jobs_done >= cfg.max_jobs_per_worker: return True
+    return cfg.max_worker_rss_mb is not None and handle.rss_mb() > cfg.max_worker_rss_mb
 
 @patch
 def _replace(self:BaseJobManager, handle: WorkerHandle) -> None:
@@ -757,7 +774,7 @@ def get_job_logs(
     "What the job printed and logged; `JobNotFound` for an unknown id."
     return self._book.get(job_id).logs.read()
 
-# %% ../../nbs/managers/base.ipynb #3e44db04
+# %% ../../nbs/managers/base.ipynb #43c274e4
 @patch
 def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     "A worker is gone. In the supervisor's thread."
@@ -765,7 +782,7 @@ def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     if handle.start_timer is not None: handle.start_timer.cancel()
     if handle in self._standbys:
         self._standbys.remove(handle)
-        return self._end_if_gone() if self._is_closing else None
+        return self._lost_standby()
     slot, record = self._slots[handle.index], handle.job
     with self._lock:
         if slot.handle is handle: slot.handle = None
@@ -773,11 +790,34 @@ def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
         commands, handle.commands = handle.commands, {}
         self._tell_worker('worker_stopped', handle)
     if handle.was_ready: self._report('unregister_worker', handle.pid)
-    if record is not None: self._settle(record, record.ending or self._crash(handle, record))
-    if record is not None and record.job.status == JobStatus.PENDING: handle.waited.append(record)   # for another attempt
+    if record is not None and self._may_take_back(handle, record): self._take_back(handle, record)
+    elif record is not None: self._settle(record, record.ending or self._crash(handle, record))
+    if record is not None and record.job.status == JobStatus.PENDING: handle.waited.append(record)   # it waits again
     for ticket, _ in commands.values(): _resolve(ticket, {'ok': False, 'error': "the worker died"})
     self._handle_worker_error(handle)
     if self._is_closing: self._end_if_gone()
+
+@patch
+def _lost_standby(self:BaseJobManager) -> None:
+    if self._is_closing: return self._end_if_gone()
+    self._standby_deaths += 1   # in a row: modules that crash at import must not keep the machine busy
+    self._supervisor.call_later(backoff_seconds(self.worker_config, self._standby_deaths), self._fill_standbys)
+
+@patch
+def _may_take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> bool:
+    "Whether the worker died before it had read anything of this job: then it is nobody's crash."
+    if record.ending is not None or record.is_finished or self._is_closed: return False
+    return handle.bytes_read is not None and handle.bytes_read <= handle.job_at
+
+@patch
+def _take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
+    with self._lock:
+        handle.job = None
+        if record.deadline is not None: record.deadline.cancel()
+        self._book.take_back(record)
+        self._tell('queued', record)
+        handed_over = self._hand_over()
+    self._send(handed_over)
 
 @patch
 def _crash(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> _Ending:
@@ -794,11 +834,14 @@ def _handle_worker_error(self:BaseJobManager,
 
 @patch
 def _after_failure(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> None:
-    by_us = handle is not None and handle.stop_reason in ('cancel', 'timeout', 'replace')
+    by_us = handle is not None and handle.stop_reason in ('cancel', 'timeout', 'replace', 'restart')
     if self._is_closed: return self._answer_start(slot, WorkerStartError("the manager was shut down"))
+    if handle is not None and handle.was_standby and not handle.was_ready and not handle.error:
+        return self._start_in(slot)   # it was dead when it was promoted, or about to be: a fresh process comes next
     if not by_us: slot.budget.failures += 1
     policy = self.worker_config.restart_policy
-    if policy is RestartPolicy.NEVER and not (handle and handle.stop_reason == 'replace'): self._give_up(slot, handle)
+    if policy is RestartPolicy.NEVER and not (handle and handle.stop_reason in ('replace', 'restart')):
+        self._give_up(slot, handle)
     elif by_us: self._start_in(slot)
     elif slot.budget.is_spent: self._give_up(slot, handle)
     else:
@@ -810,10 +853,10 @@ def _start_error(slot: _Slot, handle: WorkerHandle | None) -> WorkerStartError:
     if handle is None: return WorkerStartError(slot.last_error)
     return WorkerStartError(f"the worker could not be started: {handle.describe_end()}", handle.last_words)
 
-# %% ../../nbs/managers/base.ipynb #838e8053
+# %% ../../nbs/managers/base.ipynb #bf770433
 @patch
 def _give_up(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> None:
-    slot.budget.failures = 0
+    slot.budget.failures, slot.gave_up = 0, True
     error = _start_error(slot, handle)
     self._answer_start(slot, error)
     if any(s.handle is not None or s.pause is not None for s in self._slots): return
@@ -847,7 +890,7 @@ def _restart_worker(self:BaseJobManager) -> None:
 def _restart_all(self:BaseJobManager) -> None:
     for handle in [s.handle for s in self._slots if s.handle is not None]:
         if handle.job is None: self._replace(handle)
-        else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'replace')
+        else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'restart')
     self._start_missing(1)
 
 # %% ../../nbs/managers/base.ipynb #268dcb4e
@@ -961,7 +1004,7 @@ def clear_completed_jobs(
     "Clear completed, failed, and cancelled jobs."
     with self._lock: return self._book.clear()
 
-# %% ../../nbs/managers/base.ipynb #c90aa06e
+# %% ../../nbs/managers/base.ipynb #3b8ebc73
 @patch
 async def wait_for_job(
     self:BaseJobManager,
@@ -990,12 +1033,13 @@ async def stream_job(
     record, position = self._book.get(job_id), 0
     while True:
         with self._lock:
-            chunks, position = record.chunks.read(position), record.chunks.end
+            chunks, position = record.chunks.read(position)
             if not chunks:
                 if record.is_finished: return
                 sleeper = asyncio.get_running_loop().create_future()
                 record.chunk_waiters.append(sleeper)
         for chunk in chunks: yield chunk
+        if len(chunks) >= 1000: await asyncio.sleep(0)   # far behind: let others in between
         if chunks: continue
         try: await sleeper
         finally:   # a reader that goes away leaves nothing behind
@@ -1028,10 +1072,11 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(full_type, data)
     except Exception: _log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #341d4b38
+# %% ../../nbs/managers/base.ipynb #03e18532
 @patch
 async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
-                   accept: Callable[[], None] | None = None, **data: Any) -> list[dict[str, Any]]:
+                   accept: Callable[[], None] | None = None,
+                   is_needed: Callable[[WorkerHandle], bool] = lambda handle: True, **data: Any) -> list[dict[str, Any]]:
     """What each worker answers; a worker that dies, or does not answer in time, has `ok` False.
     `accept` is called by the supervisor when a worker agrees, also if that is too late for the caller."""
     self._hub.use_loop()
@@ -1041,6 +1086,7 @@ async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
     with self._lock:
         for handle in (s.handle for s in self._slots):
             if handle is None or handle.state in ('stopping', 'dead'): continue
+            if not is_needed(handle): continue
             if most and len(handle.commands) >= most: return [{'ok': False, 'error': f"{most} commands are unanswered"}]
             request_id, ticket = next(self._request_ids), concurrent.futures.Future()
             handle.commands[request_id] = ticket, accept
@@ -1075,8 +1121,17 @@ async def reload_plugin(
     cfg = self.worker_config
     sealed = _seal_params(config, cfg.max_message_bytes)
     snapshot = sealed.open()
-    answers = await self._command(WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, plugin_name=plugin_name, config=sealed,
-                                  accept=lambda: self._plugin_configs.__setitem__(plugin_name, snapshot))
+    asked: list[WorkerHandle] = []
+    answers: list[dict[str, Any]] = []
+    def is_needed(handle: WorkerHandle) -> bool:
+        if handle in asked or handle.configured.get(plugin_name) is snapshot: return False
+        asked.append(handle)
+        return True
+    while more := await self._command(
+            WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, is_needed=is_needed, plugin_name=plugin_name, config=sealed,
+            accept=lambda: self._plugin_configs.__setitem__(plugin_name, snapshot)):
+        answers += more
+        if not all(a['ok'] for a in more): break   # else once more, for those that were started meanwhile with the old one
     ok = _all_ok(answers, f"reloading {plugin_name}")
     if ok: self._report_loaded(plugin_name, config)
     return ok
@@ -1104,7 +1159,7 @@ def check_streaming_support(
     if not self.supports_streaming or self._streaming_plugins is None: return self.supports_streaming
     return self.get_plugin_name(plugin_id) in self._streaming_plugins
 
-# %% ../../nbs/managers/base.ipynb #4489e1ca
+# %% ../../nbs/managers/base.ipynb #ee82bb8d
 @patch
 async def start(self:BaseJobManager) -> None:
     "Start all workers and wait until they are ready; `WorkerStartError` with the worker's traceback if one is not."
@@ -1114,6 +1169,7 @@ async def start(self:BaseJobManager) -> None:
     with self._lock:
         if self._is_closed: raise ManagerClosed("the manager was shut down")
         for slot in self._slots:
+            slot.gave_up = False
             if slot.handle is not None and slot.handle.state == 'ready': continue
             tickets.append(concurrent.futures.Future())
             slot.waiters.append(tickets[-1])

@@ -10,6 +10,7 @@ import functools
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -41,8 +42,12 @@ class _Slot:
     restarts: int = 0
     pause: Timer | None = None
     loaded: list[str] | None = None
+    gave_up: bool = False
     last_error: str = ''
     waiters: list[concurrent.futures.Future] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool: ...
 
 class BaseJobManager(ABC, Generic[JobType]):
     """Abstract base class for managing jobs using worker processes."""
@@ -66,6 +71,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     _guard: Guard
     _pid: _Any
     _standbys: list[WorkerHandle]
+    _standby_deaths: int
     _fork_server: ForkServer | None
     _request_ids: _Any
     _is_closed: bool
@@ -166,7 +172,7 @@ class BaseJobManager(ABC, Generic[JobType]):
         ...
 
     def _fill_standbys(self) -> None:
-        """Start the standbys that are missing, for the slots in turn."""
+        """Start the standbys that are missing, each for the slot that has fewest."""
         ...
 
     def _init_worker(self, handle: WorkerHandle | None=None) -> None:
@@ -247,6 +253,8 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _after_job(self, handle: WorkerHandle, record: JobRecord) -> None: ...
 
+    def _is_worn(self, handle: WorkerHandle) -> bool: ...
+
     def _replace(self, handle: WorkerHandle) -> None: ...
 
     def on_output(self, handle: WorkerHandle, data: bytes) -> None:
@@ -266,6 +274,14 @@ class BaseJobManager(ABC, Generic[JobType]):
     def on_exit(self, handle: WorkerHandle) -> None:
         """A worker is gone. In the supervisor's thread."""
         ...
+
+    def _lost_standby(self) -> None: ...
+
+    def _may_take_back(self, handle: WorkerHandle, record: JobRecord) -> bool:
+        """Whether the worker died before it had read anything of this job: then it is nobody's crash."""
+        ...
+
+    def _take_back(self, handle: WorkerHandle, record: JobRecord) -> None: ...
 
     def _crash(self, handle: WorkerHandle, record: JobRecord) -> _Ending:
         """What the death of its worker means for a job."""
@@ -341,7 +357,7 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Broadcast an event to all connected SSE clients (requires event broadcaster)."""
         ...
 
-    async def _command(self, type: WorkerRequestType, timeout: float, accept: Callable[[], None] | None=None, **data: Any) -> list[dict[str, Any]]:
+    async def _command(self, type: WorkerRequestType, timeout: float, accept: Callable[[], None] | None=None, is_needed: Callable[[WorkerHandle], bool]=lambda handle: True, **data: Any) -> list[dict[str, Any]]:
         """What each worker answers; a worker that dies, or does not answer in time, has `ok` False.
         `accept` is called by the supervisor when a worker agrees, also if that is too late for the caller."""
         ...

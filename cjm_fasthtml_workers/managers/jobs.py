@@ -6,12 +6,13 @@
 __all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog',
            'JobRecord', 'JobBook', 'pick_worker']
 
-# %% ../../nbs/managers/jobs.ipynb #3fa43b8f
+# %% ../../nbs/managers/jobs.ipynb #6635d7aa
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.config import JobOptions
@@ -68,7 +69,7 @@ def change_status(
     job.status = status.value
     return True
 
-# %% ../../nbs/managers/jobs.ipynb #14a493fc
+# %% ../../nbs/managers/jobs.ipynb #84a1c5da
 _MAX_CHUNKS, _MAX_CHARS = 50_000, 2**20  # per job
 
 class ChunkLog:
@@ -115,15 +116,17 @@ class ChunkLog:
         return self.end == self.base
 
     def read(self,
-        position: int  # Number of the first chunk wanted
-    ) -> list[WorkerStreamChunk]:  # Begins with an empty one, `metadata={'dropped': n}`, if n are gone
-        "Everything from `position` on."
+        position: int,  # Number of the first chunk wanted
+        limit: int = 1000  # Most chunks at once: a reader far behind must not hold up everybody else
+    ) -> tuple[list[WorkerStreamChunk], int]:  # Begins with an empty one, `metadata={'dropped': n}`, if n are gone; next position
+        "What there is from `position` on."
         missing = self.first - max(position, self.base)
         skip = max(0, -missing)
-        new = [self._chunks[i] for i in range(skip, len(self._chunks))] if skip else list(self._chunks)
-        out = [WorkerStreamChunk(self.job_id, text, False, metadata) for text, metadata in new]
+        out = [WorkerStreamChunk(self.job_id, text, False, metadata)
+               for text, metadata in islice(self._chunks, skip, skip + limit)]
+        end = self.first + skip + len(out)
         if missing > 0: out.insert(0, WorkerStreamChunk(self.job_id, '', False, {'dropped': missing}))
-        return out
+        return out, end
 
 # %% ../../nbs/managers/jobs.ipynb #3cdf7318
 class JobLogs(NamedTuple):
@@ -237,7 +240,7 @@ class JobBook:
         waiting = [r for r in self._records.values() if r.job.status == JobStatus.PENDING]
         return sorted(waiting, key=lambda r: (-r.options.priority, r.seq))
 
-# %% ../../nbs/managers/jobs.ipynb #b9d4ea8f
+# %% ../../nbs/managers/jobs.ipynb #d90639ba
 from fastcore.basics import patch
 
 @patch
@@ -259,8 +262,19 @@ def retry(self:JobBook,
     "The job will run again: it waits, but is not in the backlog before `requeue`."
     record.job.attempt += 1
     record.job.progress, record.worker, record.cooperates = None, None, False
+    record.job.status_message, record.is_reported = '', False
     self.waiting += 1
     change_status(record.job, JobStatus.PENDING)
+
+@patch
+def take_back(self:JobBook,
+    record: JobRecord  # Was handed over, but never begun
+) -> None:
+    "The job waits again, at its old place, as if it had not been started."
+    record.worker, record.job.started_at, record.job.worker_pid = None, None, None
+    self.waiting += 1
+    change_status(record.job, JobStatus.PENDING)
+    self.requeue(record)
 
 @patch
 def requeue(self:JobBook,

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobNotFound as JobNotFound
@@ -86,8 +87,8 @@ class ChunkLog:
         """Whether nothing has come since the start, or the restart."""
         ...
 
-    def read(self, position: int) -> list[WorkerStreamChunk]:
-        """Everything from `position` on."""
+    def read(self, position: int, limit: int=1000) -> tuple[list[WorkerStreamChunk], int]:
+        """What there is from `position` on."""
         ...
 
 class JobLogs(NamedTuple):
@@ -195,6 +196,10 @@ class JobBook:
 
     def retry(self, record: JobRecord) -> None:
         """The job will run again: it waits, but is not in the backlog before `requeue`."""
+        ...
+
+    def take_back(self, record: JobRecord) -> None:
+        """The job waits again, at its old place, as if it had not been started."""
         ...
 
     def requeue(self, record: JobRecord) -> None:

@@ -254,7 +254,7 @@ class Guard:
         self._close_pipe()
         self._process = None
 
-# %% ../../nbs/managers/supervisor.ipynb #66ec6c11
+# %% ../../nbs/managers/supervisor.ipynb #aa066412
 @dataclass(frozen=True)
 class Launch:
     "What a worker process is started with."
@@ -294,8 +294,11 @@ class WorkerHandle:
         self.commands: dict[int, Any] = {} # owner's note: who waits for which answer
         self.is_initialised = False        # owner's note: it was told what to load
         self.early: list[dict[str, Any]] = []   # owner's note: commands for when it was
-        self.configured: set[str] = set()  # owner's note: plugins whose configuration it has
+        self.configured: dict[str, Any] = {}   # owner's note: the configurations that it was told
         self.start_timer: Timer | None = None
+        self.job_at = 0                    # owner's note: where its job begins, in bytes of the request channel
+        self.bytes_read: int | None = None # how far it read that channel, known when it is dead
+        self.was_standby = False           # owner's note
         self.stop_reason: str | None = None   # why it is being stopped, if it is
         self.waited: list[Any] | None = None  # owner's note: who was waiting when its end was decided
         self.was_ready = False
@@ -518,7 +521,7 @@ def on_orphaned(self:WorkerHandle, why: str) -> None:
     if self.pid is not None: self._on_exit()
     elif self.state != 'dead': self._finish()
 
-# %% ../../nbs/managers/supervisor.ipynb #452822f4
+# %% ../../nbs/managers/supervisor.ipynb #e39df35f
 @patch
 def _watch_exit(self:WorkerHandle) -> None:
     if hasattr(os, 'pidfd_open'):
@@ -539,6 +542,7 @@ def _wait_exit(self:WorkerHandle) -> None:
 def _on_exit(self:WorkerHandle) -> None:
     "The process is dead: read what it still said, end what it left behind, then tell."
     if self.state == 'dead': return
+    if self.state == 'ready': self.state = 'stopping'   # it takes no other job
     if self.fork_server is None: self._signal_group(signal.SIGKILL)
     elif self._pid in self.fork_server.handles:   # its exit code is on the way, and its group has been ended
         if self._pidfd >= 0: self.supervisor.unwatch(self._pidfd)
@@ -546,6 +550,7 @@ def _on_exit(self:WorkerHandle) -> None:
     for channel in (self.responses, self.results): self._deliver(channel.drain)
     self.read_output(everything=True)
     self.guard.tell('-', self._pid)
+    self.bytes_read = self.requests.bytes_read()
     self._reap()
     self._finish()
 

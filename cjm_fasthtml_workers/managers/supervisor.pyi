@@ -196,8 +196,11 @@ class WorkerHandle:
     commands: dict[int, Any]
     is_initialised: bool
     early: list[dict[str, Any]]
-    configured: set[str]
+    configured: dict[str, Any]
     start_timer: Timer | None
+    job_at: int
+    bytes_read: int | None
+    was_standby: bool
     stop_reason: str | None
     waited: list[Any] | None
     was_ready: bool
