@@ -443,7 +443,7 @@ def _run_entry(spec: dict[str, Any], requests: Receiver, results: Sender, respon
             'error': error_line(e), 'traceback': error_traceback(e)}).to_dict())
         return 1
 
-# %% ../../nbs/core/worker.ipynb #922fe9c5
+# %% ../../nbs/core/worker.ipynb #a3a1981d
 def fork_server_main(
     fd: int,  # A socket to the app
     preload_modules: list[str],
@@ -488,7 +488,8 @@ def _become_worker(sock: Any, env: dict[str, str], fds: list[int], parent_pid: i
     os.close(fds[4])
     sys.stdout, sys.stderr = (open(fd, 'w', errors='backslashreplace', closefd=False) for fd in (1, 2))
     os.environ.update(env)
-    try: child_main(*fds[:4], parent_pid)
+    request_fd, result_fd, response_fd, control_fd = fds[:4]
+    try: child_main(request_fd, result_fd, response_fd, control_fd, parent_pid)
     except BaseException as e: _quietly(os.write, 2, error_traceback(e).encode())
     finally: os._exit(1)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #4f90660c
+# %% ../../nbs/managers/base.ipynb #db35024f
 import asyncio
 import atexit
 import concurrent.futures
@@ -34,7 +34,8 @@ from ..core.protocol import (Fault, JobStatus, WorkerRequestType, WorkerResponse
 from ..core.worker import error_line, error_traceback, readable_line
 from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProtocol,
                                                        ResourceManagerProtocol)
-from .events import CallbackThreads, EventHub, EventStream, Wakeups, WorkerEvent  # noqa: F401
+from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
+                                                  WorkerEvent)  # noqa: F401
 from .jobs import BaseJob, JobBook, JobLogs, JobRecord, JobType, is_finished, pick_worker
 from .supervisor import (ForkServer, Guard, Launch, RestartBudget, Supervisor, Timer,
                                                       WorkerHandle, backoff_seconds)
@@ -294,7 +295,7 @@ def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
     self._hub.publish(name, {'job_id': None, 'plugin_id': None, 'status': handle.state, 'pid': handle.pid,
                              'worker': handle.index, 'generation': handle.generation, 'exit_code': handle.exitcode})
 
-# %% ../../nbs/managers/base.ipynb #d55ab225
+# %% ../../nbs/managers/base.ipynb #880646d2
 def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None:
     m = manager()
     if m is not None: m.shutdown()
@@ -320,7 +321,7 @@ def _running_supervisor(self:BaseJobManager) -> Supervisor:
 
 @patch
 def _refuse_forks(self:BaseJobManager) -> None:
-    if os.getpid() != self._pid: raise ManagerClosed("this is a fork of the process that runs the workers: make a manager here")
+    if os.getpid() != self._pid: raise ManagerClosed("the workers belong to the process that this one is a fork of")
 
 @patch
 def _monitor_results(self:BaseJobManager) -> None:
@@ -893,14 +894,15 @@ def _restart_all(self:BaseJobManager) -> None:
         else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'restart')
     self._start_missing(1)
 
-# %% ../../nbs/managers/base.ipynb #268dcb4e
+# %% ../../nbs/managers/base.ipynb #a28f80cd
 @patch
 def _stop_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str,
               wait: bool = False) -> None:
     "End a job that runs, politely if it listens; with `wait` also if it does not."
     record.ending, grace = ending, self.worker_config.cancel_grace_seconds
     # a stream can be asked before it has said so itself, unless its model is still being loaded: it would not hear
-    if record.stream and record.plugin_name in handle.loaded & (self._streaming_plugins or set()): record.cooperates = True
+    is_warm_stream = record.stream and record.plugin_name in handle.loaded & (self._streaming_plugins or set())
+    record.cooperates = record.cooperates or is_warm_stream
     if record.cooperates and grace > 0: handle.ask_job_to_stop(record.job.id)
     if (record.cooperates or wait) and grace > 0:
         self._supervisor.call_later(grace, self._make_stop, handle, record, ending, reason)
@@ -1072,11 +1074,12 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(full_type, data)
     except Exception: _log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #03e18532
+# %% ../../nbs/managers/base.ipynb #195198fb
 @patch
 async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
                    accept: Callable[[], None] | None = None,
-                   is_needed: Callable[[WorkerHandle], bool] = lambda handle: True, **data: Any) -> list[dict[str, Any]]:
+                   is_needed: Callable[[WorkerHandle], bool] = lambda handle: True,
+                   **data: Any) -> list[dict[str, Any]]:
     """What each worker answers; a worker that dies, or does not answer in time, has `ok` False.
     `accept` is called by the supervisor when a worker agrees, also if that is too late for the caller."""
     self._hub.use_loop()
@@ -1088,7 +1091,8 @@ async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
             if handle is None or handle.state in ('stopping', 'dead'): continue
             if not is_needed(handle): continue
             if most and len(handle.commands) >= most: return [{'ok': False, 'error': f"{most} commands are unanswered"}]
-            request_id, ticket = next(self._request_ids), concurrent.futures.Future()
+            request_id = next(self._request_ids)
+            ticket: concurrent.futures.Future = concurrent.futures.Future()
             handle.commands[request_id] = ticket, accept
             tickets.append(ticket)
             command = {'type': type.value, 'request_id': request_id, **data}
@@ -1128,10 +1132,11 @@ async def reload_plugin(
         asked.append(handle)
         return True
     while more := await self._command(
-            WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, is_needed=is_needed, plugin_name=plugin_name, config=sealed,
-            accept=lambda: self._plugin_configs.__setitem__(plugin_name, snapshot)):
+            WorkerRequestType.RELOAD, cfg.reload_timeout_seconds, is_needed=is_needed,
+            accept=lambda: self._plugin_configs.__setitem__(plugin_name, snapshot),
+            plugin_name=plugin_name, config=sealed):
         answers += more
-        if not all(a['ok'] for a in more): break   # else once more, for those that were started meanwhile with the old one
+        if not all(a['ok'] for a in more): break   # else once more, for those that were started meanwhile
     ok = _all_ok(answers, f"reloading {plugin_name}")
     if ok: self._report_loaded(plugin_name, config)
     return ok

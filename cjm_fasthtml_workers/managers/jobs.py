@@ -69,7 +69,7 @@ def change_status(
     job.status = status.value
     return True
 
-# %% ../../nbs/managers/jobs.ipynb #84a1c5da
+# %% ../../nbs/managers/jobs.ipynb #323e0606
 _MAX_CHUNKS, _MAX_CHARS = 50_000, 2**20  # per job
 
 class ChunkLog:
@@ -118,8 +118,8 @@ class ChunkLog:
     def read(self,
         position: int,  # Number of the first chunk wanted
         limit: int = 1000  # Most chunks at once: a reader far behind must not hold up everybody else
-    ) -> tuple[list[WorkerStreamChunk], int]:  # Begins with an empty one, `metadata={'dropped': n}`, if n are gone; next position
-        "What there is from `position` on."
+    ) -> tuple[list[WorkerStreamChunk], int]:  # Chunks, the next position
+        "What there is from `position` on; if n are gone it begins with an empty chunk, `metadata={'dropped': n}`."
         missing = self.first - max(position, self.base)
         skip = max(0, -missing)
         out = [WorkerStreamChunk(self.job_id, text, False, metadata)

@@ -88,7 +88,7 @@ class ChunkLog:
         ...
 
     def read(self, position: int, limit: int=1000) -> tuple[list[WorkerStreamChunk], int]:
-        """What there is from `position` on."""
+        """What there is from `position` on; if n are gone it begins with an empty chunk, `metadata={'dropped': n}`."""
         ...
 
 class JobLogs(NamedTuple):

@@ -134,7 +134,7 @@ class Supervisor:
         "Let the thread end after this round. From any thread."
         self.call(setattr, self, '_is_ending', True)
 
-# %% ../../nbs/managers/supervisor.ipynb #67d1c1d8
+# %% ../../nbs/managers/supervisor.ipynb #0a1eeb4b
 @patch
 def run(self:Supervisor) -> None:
     "The loop; returns after `end`."
@@ -148,7 +148,7 @@ def run(self:Supervisor) -> None:
 
 @patch
 def close(self:Supervisor) -> None:
-    "The end of the thread: carry out what is still queued, and what will be; there is nothing left that it could break."
+    "The end of the thread: carry out what is still queued; there is nothing left that it could break."
     self._has_ended = True
     self._sweep()
     self._selector.close()
@@ -445,7 +445,7 @@ def _begin(self:WorkerHandle) -> None:
     if self.pid is not None: self._watch_exit()
     self.send(_first_message(self.launch))
 
-# %% ../../nbs/managers/supervisor.ipynb #23e44ee1
+# %% ../../nbs/managers/supervisor.ipynb #ea1faafb
 class ForkServer:
     "A process that forks workers for us; of the supervisor's thread."
     def __init__(self, supervisor: Supervisor, guard: Guard, config: WorkerConfig):
@@ -469,9 +469,10 @@ class ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         env = self.config.worker_env if isinstance(self.config.worker_env, Mapping) else {}
         with theirs:
-            call = f"fork_server_main({theirs.fileno()}, {list(self.config.preload_modules)!r}, {_sys_path()!r}, {os.getpid()})"
-            self._process = subprocess.Popen(_python('fork_server_main', call), pass_fds=[theirs.fileno()],
-                                             stdin=subprocess.DEVNULL, env={**os.environ, **env}, start_new_session=True)
+            args = theirs.fileno(), list(self.config.preload_modules), _sys_path(), os.getpid()
+            self._process = subprocess.Popen(
+                _python('fork_server_main', f'fork_server_main{args!r}'), pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, env={**os.environ, **env}, start_new_session=True)
         self.guard.tell('+', self._process.pid)
         _open_fds.add(self._socket.fileno())
         self.supervisor.watch(self._socket.fileno(), selectors.EVENT_READ, self._read)
