@@ -854,7 +854,7 @@ def _start_error(slot: _Slot, handle: WorkerHandle | None) -> WorkerStartError:
     if handle is None: return WorkerStartError(slot.last_error)
     return WorkerStartError(f"the worker could not be started: {handle.describe_end()}", handle.last_words)
 
-# %% ../../nbs/managers/base.ipynb #bf770433
+# %% ../../nbs/managers/base.ipynb #921dc830
 @patch
 def _give_up(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> None:
     slot.budget.failures, slot.gave_up = 0, True
@@ -867,6 +867,8 @@ def _give_up(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> N
         waited = self._book.backlog() if handle is None or handle.waited is None else handle.waited
         for record in waited:
             if record.job.status == JobStatus.PENDING: self._note_end(record, ending)
+        if self._book.waiting:
+            for s in self._slots: s.gave_up = False
     self._supervisor.call(self._start_missing)
 
 @patch

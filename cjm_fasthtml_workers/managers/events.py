@@ -41,7 +41,7 @@ class Wakeups:
             try: loop.call_soon_threadsafe(_complete, futures)
             except RuntimeError: pass   # its loop is closed: nobody waits any more
 
-# %% ../../nbs/managers/events.ipynb #e5c3a78c
+# %% ../../nbs/managers/events.ipynb #f3abb54e
 @dataclass(frozen=True)
 class WorkerEvent:
     "Something that happened to a job or a worker."
@@ -71,7 +71,9 @@ class EventStream:
                 if self._events: return self._events.popleft()
                 if self._ended: raise StopAsyncIteration
                 self._sleeper = asyncio.get_running_loop().create_future()
-            await self._sleeper
+                self._hub.awaited.add(self)
+            try: await self._sleeper
+            finally: self._hub.awaited.discard(self)
 
     async def aclose(self) -> None:
         "Hear no more."
@@ -96,7 +98,7 @@ class EventStream:
         if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
         self._sleeper = None
 
-# %% ../../nbs/managers/events.ipynb #ca33cafd
+# %% ../../nbs/managers/events.ipynb #d00d4329
 _BROADCAST_SECONDS = 10.0  # for one event
 
 class EventHub:
@@ -109,6 +111,7 @@ class EventHub:
         self.worker_type, self.wakeups, self.broadcaster = worker_type, wakeups, broadcaster
         self.lock = threading.RLock()   # R: a signal handler may shut the manager down in the middle of an event
         self.streams: weakref.WeakSet[EventStream] = weakref.WeakSet()   # one that was left is forgotten
+        self.awaited: set[EventStream] = set()   # nobody else may hold the task that sleeps in one
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task | None = None

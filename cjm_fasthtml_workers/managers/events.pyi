@@ -72,6 +72,7 @@ class EventHub:
     broadcaster: Any
     lock: threading.RLock
     streams: weakref.WeakSet[EventStream]
+    awaited: set[EventStream]
     _outgoing: deque[WorkerEvent]
     _loop: asyncio.AbstractEventLoop | None
     _pump: asyncio.Task | None
