@@ -278,10 +278,13 @@ async def case_hook_shuts_down(ctx, how):
     m = ctx.manager(cls=Hooked, config=QUICK)
     await ctx.warm(m)
     loop = asyncio.get_running_loop()
-    m.act = {'shutdown': lambda m, i: m.shutdown(), 'aclose': lambda m, i: asyncio.run(m.aclose()),
+    started = threading.Event()   # the hook may be quicker than the next start
+    act = {'shutdown': lambda m, i: m.shutdown(), 'aclose': lambda m, i: asyncio.run(m.aclose()),
              'on the loop': lambda m, i: asyncio.run_coroutine_threadsafe(m.aclose(), loop).result(5),
              'all three': lambda m, i: (m.shutdown(), asyncio.run(m.aclose()), m.shutdown())}[how]
+    m.act = lambda m, i: (started.wait(5), act(m, i))
     jobs = [await ctx.start(m, 'echo'), await ctx.start(m, 'sleeper'), await ctx.start(m, 'echo')]
+    started.set()
     for job in jobs: await ctx.ended(job)
     assert jobs[0].status == 'completed'
     await ctx.until(lambda: not m.monitor_running, 'the shutdown', 8)
