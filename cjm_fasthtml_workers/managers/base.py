@@ -44,7 +44,7 @@ _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/base.ipynb #2d7f988d
+# %% ../../nbs/managers/base.ipynb #d69ea0b9
 @dataclass(eq=False)
 class _Slot:
     "A place for one worker after the other, and its history."
@@ -62,6 +62,7 @@ class _Slot:
     @property
     def is_empty(self) -> bool: return self.handle is None and self.pause is None and not self.gave_up
 
+# %% ../../nbs/managers/base.ipynb #8005bff7
 class BaseJobManager(ABC, Generic[JobType]):
     "Abstract base class for managing jobs using worker processes."
     def __init__(
@@ -80,22 +81,7 @@ class BaseJobManager(ABC, Generic[JobType]):
         self.plugin_registry, self.resource_manager = plugin_registry, resource_manager
         self.event_broadcaster = event_broadcaster
         self.last_restart_time: float | None = None   # seconds since the epoch
-        self._lock = threading.RLock()   # guards the book and the slots; R: a signal handler may call `shutdown`
-        self._book = JobBook(self.worker_config.max_finished_jobs)
-        self._slots = [_Slot(i, RestartBudget(self.worker_config)) for i in range(self.worker_config.max_workers)]
-        self._wakeups, self._hooks = Wakeups(), CallbackThreads(f'{worker_type}-hook')
-        self._hub = EventHub(worker_type, self._wakeups, event_broadcaster)
-        self._plugin_configs: dict[str, Any] = {}   # accepted by `reload_plugin`, or given from the start
-        self._streaming_plugins: set[str] | None = None   # as the worker said; None before there was one
-        self._supervisor: Supervisor = None  # type: ignore[assignment]  # made with the first job
-        self._guard, self._pid = Guard(), os.getpid()
-        self._standbys: list[WorkerHandle] = []   # of the supervisor's thread only
-        self._standby_deaths = 0
-        self._fork_server: ForkServer | None = None
-        self._request_ids = itertools.count(1)
-        self._is_closed = self._is_closing = False   # no more jobs; and the workers are being ended
-        self._gone = threading.Event()
-        self._at_exit: Callable[[], None] | None = None
+        self._begin()
 
     @abstractmethod
     def create_job(
@@ -123,6 +109,27 @@ class BaseJobManager(ABC, Generic[JobType]):
         result_data: dict[str, Any],  # Raw result data from worker
     ) -> dict[str, Any]:  # Formatted result for storage
         "Extract and format job result from worker response."
+
+# %% ../../nbs/managers/base.ipynb #fc6a9108
+@patch
+def _begin(self:BaseJobManager) -> None:
+    cfg = self.worker_config
+    self._lock = threading.RLock()   # R: a signal handler may call `shutdown`
+    self._book = JobBook(cfg.max_finished_jobs)
+    self._slots = [_Slot(i, RestartBudget(cfg)) for i in range(cfg.max_workers)]
+    self._wakeups, self._hooks = Wakeups(), CallbackThreads(f'{self.worker_type}-hook')
+    self._hub = EventHub(self.worker_type, self._wakeups, self.event_broadcaster)
+    self._plugin_configs: dict[str, Any] = {}   # accepted by `reload_plugin`, or given from the start
+    self._streaming_plugins: set[str] | None = None   # as the worker said; None before there was one
+    self._supervisor: Supervisor = None  # type: ignore[assignment]  # made with the first job
+    self._guard, self._pid = Guard(), os.getpid()
+    self._standbys: list[WorkerHandle] = []   # of the supervisor's thread only
+    self._standby_deaths = 0
+    self._fork_server: ForkServer | None = None
+    self._request_ids = itertools.count(1)
+    self._is_closed = self._is_closing = False   # no more jobs; and the workers are being ended
+    self._gone = threading.Event()
+    self._at_exit: Callable[[], None] | None = None
 
 # %% ../../nbs/managers/base.ipynb #b28ad830
 @patch
@@ -162,7 +169,7 @@ def _find_plugin(self:BaseJobManager, plugin_id: str) -> tuple[str, dict[str, An
     if name in self._plugin_configs: return name, self._plugin_configs[name]
     return name, (self.plugin_registry.load_plugin_config(plugin_id) or {} if self.plugin_registry is not None else {})
 
-# %% ../../nbs/managers/base.ipynb #37ee652b
+# %% ../../nbs/managers/base.ipynb #17caa8f5
 def _split_request(
     request: Mapping[str, Any],  # From `prepare_execute_request`
     job_id: str, plugin_name: str
@@ -176,6 +183,7 @@ def _split_request(
     if params.get('type') == WorkerRequestType.EXECUTE.value: del params['type']
     return request.get('plugin_name', plugin_name), bool(request.get('stream')), params
 
+# %% ../../nbs/managers/base.ipynb #1887942f
 def _seal_params(
     params: dict[str, Any],
     max_bytes: int
@@ -334,7 +342,7 @@ def _start_worker(self:BaseJobManager) -> None:
     "Start the worker process and result monitor."
     self._running_supervisor().call(self._start_missing, 1)
 
-# %% ../../nbs/managers/base.ipynb #4d20c73d
+# %% ../../nbs/managers/base.ipynb #9d08e870
 @patch
 def _missing_workers(self:BaseJobManager) -> int:
     "How many workers the backlog needs and has not; called with the lock held."
@@ -350,6 +358,7 @@ def _start_missing(self:BaseJobManager, at_least: int = 0) -> None:
         slots = [s for s in self._slots if s.is_empty][:n]
     for s in slots: self._start_in(s)
 
+# %% ../../nbs/managers/base.ipynb #e858eb50
 @patch
 def _start_in(self:BaseJobManager, slot: _Slot) -> None:
     "Start the next generation in `slot`. In the supervisor's thread."
@@ -375,6 +384,7 @@ def _start_in(self:BaseJobManager, slot: _Slot) -> None:
         handle.error_traceback = error_traceback(e)
         handle.kill()
 
+# %% ../../nbs/managers/base.ipynb #8087f831
 @patch
 def _new_handle(self:BaseJobManager, slot: _Slot) -> WorkerHandle:
     if self.worker_config.start_method == 'forkserver' and self._fork_server is None:
@@ -439,7 +449,7 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
         except Exception: _log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
     return configs
 
-# %% ../../nbs/managers/base.ipynb #2aa4cb10
+# %% ../../nbs/managers/base.ipynb #4e521093
 @patch
 def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     "A worker said something. In the supervisor's thread."
@@ -476,13 +486,13 @@ _FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chu
              'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates',
              'loading': '_handle_loading', 'loaded': '_handle_loaded'}
 
+# %% ../../nbs/managers/base.ipynb #5092ec48
 @patch
 def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     if 'loaded' not in message: return
     handle.loaded = set(message['loaded'])
     self._slots[handle.index].loaded = list(message['loaded'])
 
-# %% ../../nbs/managers/base.ipynb #18408ce1
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     if handle.start_timer is not None: handle.start_timer.cancel()
     if handle.state != 'starting': return
@@ -508,6 +518,7 @@ def _load_failure(ready: dict[str, Any]) -> WorkerStartError | None:
     name, e = next(iter(errors.items()))
     return WorkerStartError(f"plugin {name!r} could not be loaded: {e['error']}", e['traceback'])
 
+# %% ../../nbs/managers/base.ipynb #e7d1b7b8
 def _on_start_error(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
     handle.error, handle.error_traceback = message.get('error'), message.get('traceback')
 
@@ -527,7 +538,7 @@ def _answer_start(self:BaseJobManager, slot: _Slot, error: WorkerStartError | No
     with self._lock: waiters, slot.waiters = slot.waiters, []
     for w in waiters: _resolve(w, error)
 
-# %% ../../nbs/managers/base.ipynb #343ca996
+# %% ../../nbs/managers/base.ipynb #bcf58379
 @patch
 def _handle_stream_chunk(
     self:BaseJobManager,
@@ -558,6 +569,7 @@ def _handle_progress(self:BaseJobManager, message: dict[str, Any]) -> None:
         record.job.status_message = message['message'] or record.job.status_message
         self._tell('progress', record)
 
+# %% ../../nbs/managers/base.ipynb #4f7f4fca
 @patch
 def _handle_cooperates(self:BaseJobManager, message: dict[str, Any]) -> None:
     record = self._book.find(message['job_id'])
@@ -580,7 +592,7 @@ def _handle_loaded(self:BaseJobManager, message: dict[str, Any]) -> None:
     self._set_deadline(record.worker, record)
     record.job.status_message = ''
 
-# %% ../../nbs/managers/base.ipynb #9540c5f5
+# %% ../../nbs/managers/base.ipynb #d75183cd
 @dataclass(frozen=True)
 class _Ending:
     status: JobStatus
@@ -594,8 +606,7 @@ class _Ending:
 def _failed(fault: Fault, error: str, traceback: str | None = None, **kwargs: Any) -> _Ending:
     return _Ending(JobStatus.FAILED, fault, error, traceback, **kwargs)
 
-_RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
-
+# %% ../../nbs/managers/base.ipynb #a078a02d
 @patch
 def _handle_job_result(
     self:BaseJobManager,
@@ -634,7 +645,7 @@ def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
         _log.warning("the result of job %s cannot be used: %s", record.job.id, type(e).__name__)
         return _failed(Fault.BAD_PAYLOAD, f"the result cannot be used: {error_line(e)}", error_traceback(e))
 
-# %% ../../nbs/managers/base.ipynb #939b8641
+# %% ../../nbs/managers/base.ipynb #819f2e10
 @patch
 def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     "The run of a job is over: note how, free its worker, go on with the next job."
@@ -665,6 +676,16 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     record.end_waiters, record.chunk_waiters = [], []
     self._run_hooks(record)
 
+@patch
+def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
+    record, handle.job = handle.job, None
+    if handle.state == 'ready': handle.waited = None   # it lives on
+    handle.last_used, handle.jobs_done = time.monotonic(), handle.jobs_done + 1
+    if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
+
+# %% ../../nbs/managers/base.ipynb #7f44096d
+_RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
+
 def _quarantined(record: JobRecord, ending: _Ending) -> _Ending:
     why = f"{record.kills} attempts of this job each ended their worker; the last: {ending.error}"
     return _failed(Fault.QUARANTINED, why, ending.traceback, exit_code=ending.exit_code)
@@ -690,13 +711,6 @@ def _requeue(self:BaseJobManager, record: JobRecord) -> None:
         handed_over = self._hand_over()
     self._send(handed_over)
     self._start_missing()
-
-@patch
-def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
-    record, handle.job = handle.job, None
-    if handle.state == 'ready': handle.waited = None   # it lives on
-    handle.last_used, handle.jobs_done = time.monotonic(), handle.jobs_done + 1
-    if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
 
 # %% ../../nbs/managers/base.ipynb #1bd7602d
 @patch
@@ -775,7 +789,7 @@ def get_job_logs(
     "What the job printed and logged; `JobNotFound` for an unknown id."
     return self._book.get(job_id).logs.read()
 
-# %% ../../nbs/managers/base.ipynb #43c274e4
+# %% ../../nbs/managers/base.ipynb #a9c1c8f0
 @patch
 def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     "A worker is gone. In the supervisor's thread."
@@ -804,6 +818,7 @@ def _lost_standby(self:BaseJobManager) -> None:
     self._standby_deaths += 1   # in a row: modules that crash at import must not keep the machine busy
     self._supervisor.call_later(backoff_seconds(self.worker_config, self._standby_deaths), self._fill_standbys)
 
+# %% ../../nbs/managers/base.ipynb #d4cbf303
 @patch
 def _may_take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> bool:
     "Whether the worker died before it had read anything of this job: then it is nobody's crash."
@@ -826,6 +841,7 @@ def _crash(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> _End
     fault = Fault.OUT_OF_MEMORY if handle.was_killed_for_memory() else Fault.WORKER_CRASHED
     return _failed(fault, handle.describe_end(), handle.last_words, exit_code=handle.exitcode, killed_worker=True)
 
+# %% ../../nbs/managers/base.ipynb #28d8cfe9
 @patch
 def _handle_worker_error(self:BaseJobManager,
     handle: WorkerHandle | None = None  # The one that is gone; None: the first worker's place
@@ -896,7 +912,7 @@ def _restart_all(self:BaseJobManager) -> None:
         else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'restart')
     self._start_missing(1)
 
-# %% ../../nbs/managers/base.ipynb #a28f80cd
+# %% ../../nbs/managers/base.ipynb #8e475622
 @patch
 def _stop_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str,
               wait: bool = False) -> None:
@@ -920,6 +936,7 @@ def _make_stop(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, end
         self._note_end(record, ending)
         handle.stop(ask=False)
 
+# %% ../../nbs/managers/base.ipynb #2ed22c84
 @patch
 def _on_deadline(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
     self._time_out(handle, record, Fault.TIMED_OUT, "the job ran longer than its timeout")
@@ -972,7 +989,7 @@ def _cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.F
     if is_ours: self._stop_job(handle, record, ending, 'cancel')
     else: _resolve(ticket, is_waiting)
 
-# %% ../../nbs/managers/base.ipynb #1a5c14c6
+# %% ../../nbs/managers/base.ipynb #6c5212e1
 @patch
 def get_job(
     self:BaseJobManager,
@@ -1001,6 +1018,7 @@ def get_job_result(
     if job.status == JobStatus.CANCELLED: return {'status': 'cancelled'}
     return {'status': 'error', 'error': job.error}
 
+# %% ../../nbs/managers/base.ipynb #5ccd672f
 @patch
 def clear_completed_jobs(
     self:BaseJobManager
@@ -1008,7 +1026,7 @@ def clear_completed_jobs(
     "Clear completed, failed, and cancelled jobs."
     with self._lock: return self._book.clear()
 
-# %% ../../nbs/managers/base.ipynb #3b8ebc73
+# %% ../../nbs/managers/base.ipynb #8120f925
 @patch
 async def wait_for_job(
     self:BaseJobManager,
@@ -1028,6 +1046,7 @@ async def wait_for_job(
         with self._lock, contextlib.suppress(ValueError): record.end_waiters.remove(sleeper)
     return record.job
 
+# %% ../../nbs/managers/base.ipynb #0d7b2063
 @patch
 async def stream_job(
     self:BaseJobManager,
@@ -1076,7 +1095,7 @@ async def broadcast_event(
     try: await self.event_broadcaster.broadcast(full_type, data)
     except Exception: _log.exception("the broadcaster failed on %s", event_type)
 
-# %% ../../nbs/managers/base.ipynb #195198fb
+# %% ../../nbs/managers/base.ipynb #3cbafae8
 @patch
 async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
                    accept: Callable[[], None] | None = None,
@@ -1105,6 +1124,12 @@ async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
     if waiting: await asyncio.wait(waiting, timeout=timeout)
     return [w.result() if w.done() else {'ok': False, 'error': f"no answer in {timeout:g} s"} for w in waiting]
 
+def _all_ok(answers: list[dict[str, Any]], what: str) -> bool:
+    for a in answers:
+        if not a['ok']: _log.warning("%s failed: %s", what, a.get('error'))
+    return bool(answers) and all(a['ok'] for a in answers)
+
+# %% ../../nbs/managers/base.ipynb #9dd8f324
 @patch
 async def unload_plugin(
     self:BaseJobManager,
@@ -1143,11 +1168,7 @@ async def reload_plugin(
     if ok: self._report_loaded(plugin_name, config)
     return ok
 
-def _all_ok(answers: list[dict[str, Any]], what: str) -> bool:
-    for a in answers:
-        if not a['ok']: _log.warning("%s failed: %s", what, a.get('error'))
-    return bool(answers) and all(a['ok'] for a in answers)
-
+# %% ../../nbs/managers/base.ipynb #2066d482
 @patch
 async def get_worker_state(
     self:BaseJobManager
@@ -1249,7 +1270,7 @@ def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
         _log.exception("no configuration for plugin %s", plugin_id)
         return {}
 
-# %% ../../nbs/managers/base.ipynb #b06ba0e3
+# %% ../../nbs/managers/base.ipynb #63c883df
 @patch
 def shutdown(self:BaseJobManager) -> None:
     "Shutdown the manager and cleanup resources."
@@ -1284,6 +1305,7 @@ def _close(self:BaseJobManager) -> Supervisor | None:
     self._wakeups.flush()
     return self._supervisor
 
+# %% ../../nbs/managers/base.ipynb #aa47872d
 @patch
 def _begin_shutdown(self:BaseJobManager) -> None:
     self._is_closing = True

@@ -1,6 +1,5 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """Abstract base class for managing background jobs with worker processes."""
-from typing import Any as _Any
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 import asyncio
 import atexit
@@ -59,24 +58,11 @@ class BaseJobManager(ABC, Generic[JobType]):
     resource_manager: ResourceManagerProtocol | None
     event_broadcaster: EventBroadcasterProtocol | None
     last_restart_time: float | None
-    _lock: threading.RLock
-    _book: JobBook
-    _slots: _Any
-    _wakeups: Wakeups
-    _hooks: CallbackThreads
-    _hub: EventHub
     _plugin_configs: dict[str, Any]
     _streaming_plugins: set[str] | None
     _supervisor: Supervisor
-    _guard: Guard
-    _pid: _Any
     _standbys: list[WorkerHandle]
-    _standby_deaths: int
     _fork_server: ForkServer | None
-    _request_ids: _Any
-    _is_closed: bool
-    _is_closing: bool
-    _gone: threading.Event
     _at_exit: Callable[[], None] | None
 
     def __init__(self, worker_type: str, category: Any, supports_streaming: bool=False, worker_config: WorkerConfig | None=None, plugin_registry: PluginRegistryProtocol | None=None, resource_manager: ResourceManagerProtocol | None=None, event_broadcaster: EventBroadcasterProtocol | None=None):
@@ -102,6 +88,8 @@ class BaseJobManager(ABC, Generic[JobType]):
     def extract_job_result(self, job: JobType, result_data: dict[str, Any]) -> dict[str, Any]:
         """Extract and format job result from worker response."""
         ...
+
+    def _begin(self) -> None: ...
 
     def _extract_plugin_resource_identifier(self, config: dict[str, Any]) -> str:
         """Extract plugin resource identifier from plugin configuration."""
@@ -231,6 +219,8 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Put the end into the book and tell; called with the lock held."""
         ...
 
+    def _free(self, handle: WorkerHandle) -> None: ...
+
     def _may_retry(self, record: JobRecord, ending: _Ending) -> bool: ...
 
     def _try_again(self, record: JobRecord) -> None: ...
@@ -238,8 +228,6 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _requeue(self, record: JobRecord) -> None:
         """The pause before another attempt is over."""
         ...
-
-    def _free(self, handle: WorkerHandle) -> None: ...
 
     def _on_job_completed(self, job_id: str) -> None:
         """Hook called when a job completes successfully."""
@@ -481,13 +469,13 @@ class _Ending:
     killed_worker: bool = False
 
 def _failed(fault: Fault, error: str, traceback: str | None=None, **kwargs: Any) -> _Ending: ...
-_RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
 
 def _fault(word: Any) -> Fault:
     """A worker of the app's own may use words of its own."""
     ...
 
 def _text_or_none(text: Any) -> str | None: ...
+_RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
 
 def _quarantined(record: JobRecord, ending: _Ending) -> _Ending: ...
 _MAX_LINE = 8192

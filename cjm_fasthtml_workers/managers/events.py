@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Wakeups', 'WorkerEvent', 'EventStream', 'EventHub', 'CallbackThreads']
 
-# %% ../../nbs/managers/events.ipynb #145d39f9
+# %% ../../nbs/managers/events.ipynb #c4950e3e
 import asyncio
 import logging
 import threading
@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from fastcore.basics import patch
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +43,14 @@ class Wakeups:
             try: loop.call_soon_threadsafe(_complete, futures)
             except RuntimeError: pass   # its loop is closed: nobody waits any more
 
-# %% ../../nbs/managers/events.ipynb #f3abb54e
+# %% ../../nbs/managers/events.ipynb #9eac4400
 @dataclass(frozen=True)
 class WorkerEvent:
     "Something that happened to a job or a worker."
     type: str  # f"{worker_type}:{name}"
     data: dict[str, Any]  # JSON; at least job_id, plugin_id and status
 
+# %% ../../nbs/managers/events.ipynb #b84216a8
 _ENDINGS = ('completed', 'failed', 'cancelled')
 _MINOR = ('chunk', 'progress')   # may be left out for a reader that is too slow
 _BUFFER = 10_000  # events
@@ -98,7 +101,7 @@ class EventStream:
         if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
         self._sleeper = None
 
-# %% ../../nbs/managers/events.ipynb #d00d4329
+# %% ../../nbs/managers/events.ipynb #29efb73b
 _BROADCAST_SECONDS = 10.0  # for one event
 
 class EventHub:
@@ -130,35 +133,37 @@ class EventHub:
         with self.lock: self._loop, self._is_pinned, self._is_pumping = loop, pin, False
         if self._outgoing: self._start_pump()
 
-    def publish(self,
-        name: str,  # Such as 'completed'
-        data: dict[str, Any]
-    ) -> None:
-        "Tell everybody. From any thread; whoever calls this flushes the wakeups."
-        event = WorkerEvent(f'{self.worker_type}:{name}', data)
-        with self.lock:
-            for s in list(self.streams):
-                if s.job_id is None or s.job_id == data.get('job_id'): s._take(name, event)
-        if self.broadcaster is None: return
-        if len(self._outgoing) < _BUFFER or name not in _MINOR: self._outgoing.append(event)
-        self._start_pump()
+# %% ../../nbs/managers/events.ipynb #f25b1868
+@patch
+def publish(self:EventHub,
+    name: str,  # Such as 'completed'
+    data: dict[str, Any]
+) -> None:
+    "Tell everybody. From any thread; whoever calls this flushes the wakeups."
+    event = WorkerEvent(f'{self.worker_type}:{name}', data)
+    with self.lock:
+        for s in list(self.streams):
+            if s.job_id is None or s.job_id == data.get('job_id'): s._take(name, event)
+    if self.broadcaster is None: return
+    if len(self._outgoing) < _BUFFER or name not in _MINOR: self._outgoing.append(event)
+    self._start_pump()
 
-    def subscribe(self,
-        job_id: str | None = None  # None: of all jobs and workers
-    ) -> EventStream:
-        "A stream of everything from now on."
-        stream = EventStream(self, job_id)
-        with self.lock: self.streams.add(stream)
-        return stream
+@patch
+def subscribe(self:EventHub,
+    job_id: str | None = None  # None: of all jobs and workers
+) -> EventStream:
+    "A stream of everything from now on."
+    stream = EventStream(self, job_id)
+    with self.lock: self.streams.add(stream)
+    return stream
 
-    def close(self) -> None:
-        "End all streams."
-        with self.lock:
-            for s in list(self.streams): s._end()
+@patch
+def close(self:EventHub) -> None:
+    "End all streams."
+    with self.lock:
+        for s in list(self.streams): s._end()
 
-# %% ../../nbs/managers/events.ipynb #90888123
-from fastcore.basics import patch
-
+# %% ../../nbs/managers/events.ipynb #a446078d
 @patch
 def _start_pump(self:EventHub) -> None:
     with self.lock:

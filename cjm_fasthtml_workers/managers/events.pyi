@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+from fastcore.basics import patch
 _log = logging.getLogger(__name__)
 
 def _complete(futures: list[asyncio.Future]) -> None: ...
@@ -115,7 +116,6 @@ class EventHub:
     async def wait_broadcast(self, timeout_seconds: float) -> None:
         """Wait until everything has been broadcast, at most so long."""
         ...
-from fastcore.basics import patch
 
 class CallbackThreads:
     """Runs callbacks in as many daemon threads as are busy at once, up to a limit."""

@@ -6,7 +6,7 @@
 __all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog',
            'JobRecord', 'JobBook', 'pick_worker']
 
-# %% ../../nbs/managers/jobs.ipynb #6635d7aa
+# %% ../../nbs/managers/jobs.ipynb #b84f3515
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
+
+from fastcore.basics import patch
 
 from ..core.config import JobOptions
 from ..core.errors import JobNotFound
@@ -69,7 +71,7 @@ def change_status(
     job.status = status.value
     return True
 
-# %% ../../nbs/managers/jobs.ipynb #323e0606
+# %% ../../nbs/managers/jobs.ipynb #b82ecbd1
 _MAX_CHUNKS, _MAX_CHARS = 50_000, 2**20  # per job
 
 class ChunkLog:
@@ -115,18 +117,20 @@ class ChunkLog:
         "Whether nothing has come since the start, or the restart."
         return self.end == self.base
 
-    def read(self,
-        position: int,  # Number of the first chunk wanted
-        limit: int = 1000  # Most chunks at once: a reader far behind must not hold up everybody else
-    ) -> tuple[list[WorkerStreamChunk], int]:  # Chunks, the next position
-        "What there is from `position` on; if n are gone it begins with an empty chunk, `metadata={'dropped': n}`."
-        missing = self.first - max(position, self.base)
-        skip = max(0, -missing)
-        out = [WorkerStreamChunk(self.job_id, text, False, metadata)
-               for text, metadata in islice(self._chunks, skip, skip + limit)]
-        end = self.first + skip + len(out)
-        if missing > 0: out.insert(0, WorkerStreamChunk(self.job_id, '', False, {'dropped': missing}))
-        return out, end
+# %% ../../nbs/managers/jobs.ipynb #088ce3bc
+@patch
+def read(self:ChunkLog,
+    position: int,  # Number of the first chunk wanted
+    limit: int = 1000  # Most chunks at once: a reader far behind must not hold up everybody else
+) -> tuple[list[WorkerStreamChunk], int]:  # Chunks, the next position
+    "What there is from `position` on; if n are gone it begins with an empty chunk, `metadata={'dropped': n}`."
+    missing = self.first - max(position, self.base)
+    skip = max(0, -missing)
+    out = [WorkerStreamChunk(self.job_id, text, False, metadata)
+           for text, metadata in islice(self._chunks, skip, skip + limit)]
+    end = self.first + skip + len(out)
+    if missing > 0: out.insert(0, WorkerStreamChunk(self.job_id, '', False, {'dropped': missing}))
+    return out, end
 
 # %% ../../nbs/managers/jobs.ipynb #3cdf7318
 class JobLogs(NamedTuple):
@@ -240,9 +244,7 @@ class JobBook:
         waiting = [r for r in self._records.values() if r.job.status == JobStatus.PENDING]
         return sorted(waiting, key=lambda r: (-r.options.priority, r.seq))
 
-# %% ../../nbs/managers/jobs.ipynb #d90639ba
-from fastcore.basics import patch
-
+# %% ../../nbs/managers/jobs.ipynb #0c5ea3de
 @patch
 def start(self:JobBook,
     record: JobRecord,  # The one that `peek` said is next
@@ -284,7 +286,7 @@ def requeue(self:JobBook,
     if record.job.status != JobStatus.PENDING: return
     heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
 
-# %% ../../nbs/managers/jobs.ipynb #37b0caf0
+# %% ../../nbs/managers/jobs.ipynb #68794e29
 @patch
 def finish(self:JobBook,
     record: JobRecord,
@@ -308,6 +310,7 @@ def finish(self:JobBook,
     self._prune()
     return True
 
+# %% ../../nbs/managers/jobs.ipynb #ea1184ca
 @patch
 def _left_backlog(self:JobBook) -> None:
     self.waiting -= 1

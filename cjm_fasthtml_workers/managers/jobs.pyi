@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
+from fastcore.basics import patch
 from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobNotFound as JobNotFound
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus, WorkerStreamChunk as WorkerStreamChunk
@@ -219,7 +220,6 @@ class JobBook:
     def clear(self) -> int:
         """Forget all finished jobs."""
         ...
-from fastcore.basics import patch
 
 def pick_worker(plugin_name: str, idle: Iterable[Any]) -> Any:
     """The worker that should take the job."""

@@ -63,7 +63,7 @@ class RestartBudget:
         if self.config.restart_policy is not RestartPolicy.BACKOFF or not self.failures: return 0.0
         return backoff_seconds(self.config, self.failures)
 
-# %% ../../nbs/managers/supervisor.ipynb #2d7d59c7
+# %% ../../nbs/managers/supervisor.ipynb #b9c10978
 class Timer:
     "Something that will happen, unless it is cancelled."
     __slots__ = ('when', 'action', 'args')
@@ -75,6 +75,7 @@ class Timer:
         "Let it not happen, and hold on to nothing until its hour."
         self.action, self.args = None, ()
 
+# %% ../../nbs/managers/supervisor.ipynb #e3861b1e
 class Supervisor:
     "The thread that owns processes and pipes: descriptors, calls from outside, timers."
     def __init__(self,
@@ -99,29 +100,6 @@ class Supervisor:
         "Whether the caller is in this thread."
         return threading.current_thread() is self.thread
 
-    def call(self, action: Callable[..., Any], *args: Any) -> None:
-        "Have `action(*args)` run in the thread, soon. From any thread."
-        self._calls.append((action, args))
-        if self._has_ended: return self._sweep()
-        if self._is_awake or self.is_current(): return
-        self._is_awake = True
-        with self._wake_lock, contextlib.suppress(BlockingIOError):   # full: it wakes anyway
-            if self._wake_write_fd >= 0: os.write(self._wake_write_fd, b'.')
-
-    def call_later(self, seconds: float, action: Callable[..., Any], *args: Any) -> Timer:
-        "Have `action(*args)` run in the thread after `seconds`. From any thread."
-        timer = Timer(time.monotonic() + seconds, action, args)
-        if self.is_current(): self._add_timer(timer)
-        else: self.call(self._add_timer, timer)
-        return timer
-
-    def _add_timer(self, timer: Timer) -> None:
-        heapq.heappush(self._timers, (timer.when, next(self._count), timer))
-        if len(self._timers) < self._sweep_at: return
-        self._timers = [t for t in self._timers if t[2].action is not None]   # most jobs end before their time is up
-        heapq.heapify(self._timers)
-        self._sweep_at = 64 + 2 * len(self._timers)
-
     def watch(self, fd: int, events: int, action: Callable[[], Any]) -> None:
         "Call `action()` in the thread whenever `fd` is ready for `events`."
         self._selector.register(fd, events, action)
@@ -130,11 +108,61 @@ class Supervisor:
         "Watch `fd` no more; harmless when it is not watched."
         with contextlib.suppress(KeyError, ValueError): self._selector.unregister(fd)
 
-    def end(self) -> None:
-        "Let the thread end after this round. From any thread."
-        self.call(setattr, self, '_is_ending', True)
+# %% ../../nbs/managers/supervisor.ipynb #a86a547a
+@patch
+def call(self:Supervisor, action: Callable[..., Any], *args: Any) -> None:
+    "Have `action(*args)` run in the thread, soon. From any thread."
+    self._calls.append((action, args))
+    if self._has_ended: return self._sweep()
+    if self._is_awake or self.is_current(): return
+    self._is_awake = True
+    with self._wake_lock, contextlib.suppress(BlockingIOError):   # full: it wakes anyway
+        if self._wake_write_fd >= 0: os.write(self._wake_write_fd, b'.')
 
-# %% ../../nbs/managers/supervisor.ipynb #0a1eeb4b
+@patch
+def _woken(self:Supervisor) -> None:
+    with contextlib.suppress(BlockingIOError): os.read(self._wake_fd, 4096)
+    self._is_awake = False   # after the read: the byte of a caller in between would be swallowed and the flag stay set
+
+@patch
+def end(self:Supervisor) -> None:
+    "Let the thread end after this round. From any thread."
+    self.call(setattr, self, '_is_ending', True)
+
+# %% ../../nbs/managers/supervisor.ipynb #18d94463
+@patch
+def call_later(self:Supervisor, seconds: float, action: Callable[..., Any], *args: Any) -> Timer:
+    "Have `action(*args)` run in the thread after `seconds`. From any thread."
+    timer = Timer(time.monotonic() + seconds, action, args)
+    if self.is_current(): self._add_timer(timer)
+    else: self.call(self._add_timer, timer)
+    return timer
+
+@patch
+def _add_timer(self:Supervisor, timer: Timer) -> None:
+    heapq.heappush(self._timers, (timer.when, next(self._count), timer))
+    if len(self._timers) < self._sweep_at: return
+    self._timers = [t for t in self._timers if t[2].action is not None]
+    heapq.heapify(self._timers)
+    self._sweep_at = 64 + 2 * len(self._timers)
+
+@patch
+def _pause(self:Supervisor) -> float | None:
+    "Seconds until the next timer; None: there is none."
+    if self._calls: return 0
+    while self._timers and self._timers[0][2].action is None: heapq.heappop(self._timers)
+    if not self._timers: return None
+    return min(max(0.0, self._timers[0][0] - time.monotonic()), 3600.0)
+
+@patch
+def _run_timers(self:Supervisor) -> None:
+    now = time.monotonic()
+    while self._timers and self._timers[0][0] <= now:
+        timer = heapq.heappop(self._timers)[2]
+        action, args = timer.action, timer.args   # another thread may cancel it right now
+        if action is not None: self._do(action, *args)
+
+# %% ../../nbs/managers/supervisor.ipynb #f82d390e
 @patch
 def run(self:Supervisor) -> None:
     "The loop; returns after `end`."
@@ -146,6 +174,12 @@ def run(self:Supervisor) -> None:
         self._do(self.after_round)
     self.close()
 
+@patch
+def _do(self:Supervisor, action: Callable[..., Any], *args: Any) -> None:
+    try: action(*args)
+    except Exception: _log.exception("an action of the supervisor failed; the others go on")
+
+# %% ../../nbs/managers/supervisor.ipynb #ec88964e
 @patch
 def close(self:Supervisor) -> None:
     "The end of the thread: carry out what is still queued; there is nothing left that it could break."
@@ -164,31 +198,6 @@ def _sweep(self:Supervisor, most: int = 2**30) -> None:
             action, args = self._calls.popleft()
             try: action(*args)
             except Exception: _log.exception("an action of the supervisor failed; the others go on")
-
-@patch
-def _do(self:Supervisor, action: Callable[..., Any], *args: Any) -> None:
-    try: action(*args)
-    except Exception: _log.exception("an action of the supervisor failed; the others go on")
-
-@patch
-def _pause(self:Supervisor) -> float | None:
-    if self._calls: return 0
-    while self._timers and self._timers[0][2].action is None: heapq.heappop(self._timers)
-    if not self._timers: return None
-    return min(max(0.0, self._timers[0][0] - time.monotonic()), 3600.0)
-
-@patch
-def _run_timers(self:Supervisor) -> None:
-    now = time.monotonic()
-    while self._timers and self._timers[0][0] <= now:
-        timer = heapq.heappop(self._timers)[2]
-        action, args = timer.action, timer.args   # another thread may cancel it right now
-        if action is not None: self._do(action, *args)
-
-@patch
-def _woken(self:Supervisor) -> None:
-    with contextlib.suppress(BlockingIOError): os.read(self._wake_fd, 4096)
-    self._is_awake = False   # after the read: the byte of a caller in between would be swallowed and the flag stay set
 
 # %% ../../nbs/managers/supervisor.ipynb #9111589d
 _open_fds: set[int] = set()   # ours, of all supervisors of this process
@@ -254,7 +263,7 @@ class Guard:
         self._close_pipe()
         self._process = None
 
-# %% ../../nbs/managers/supervisor.ipynb #aa066412
+# %% ../../nbs/managers/supervisor.ipynb #8be01e04
 @dataclass(frozen=True)
 class Launch:
     "What a worker process is started with."
@@ -268,6 +277,7 @@ class WorkerOwner(Protocol):
     def on_output(self, handle: 'WorkerHandle', data: bytes) -> None: ...
     def on_exit(self, handle: 'WorkerHandle') -> None: ...
 
+# %% ../../nbs/managers/supervisor.ipynb #cf9dad58
 class WorkerHandle:
     "One worker process, from its start to its end."
     def __init__(self,
@@ -310,16 +320,18 @@ class WorkerHandle:
         self._fds: list[int] = []          # watched ones
         self._pidfd = self._output_fd = -1
 
-    def is_alive(self) -> bool:
-        "Whether the process is there, or about to be."
-        return self._output_fd >= 0 and self.state != 'dead'
-
-    @property
-    def last_words(self) -> str | None:
-        "The traceback that it sent, or the last that it printed."
-        return self.error_traceback or '\n'.join(self.last_lines) or None
-
     def __repr__(self) -> str: return f"<worker {self.index}.{self.generation} pid={self.pid} {self.state}>"
+
+# %% ../../nbs/managers/supervisor.ipynb #a50e08fb
+@patch
+def is_alive(self:WorkerHandle) -> bool:
+    "Whether the process is there, or about to be."
+    return self._output_fd >= 0 and self.state != 'dead'
+
+@patch(as_prop=True)
+def last_words(self:WorkerHandle) -> str | None:
+    "The traceback that it sent, or the last that it printed."
+    return self.error_traceback or '\n'.join(self.last_lines) or None
 
 # %% ../../nbs/managers/supervisor.ipynb #08cdafbe
 def memory_kills() -> int:  # 0 where the system does not say
@@ -364,7 +376,7 @@ def stats(self:WorkerHandle) -> dict[str, Any]:
     return {'worker': self.index, 'pid': self.pid, 'generation': self.generation, 'state': self.state,
             'loaded': sorted(self.loaded), 'jobs_done': self.jobs_done, 'rss_mb': self.rss_mb()}
 
-# %% ../../nbs/managers/supervisor.ipynb #100c034e
+# %% ../../nbs/managers/supervisor.ipynb #5a6107d5
 _PACKAGE_HOME = str(Path(__file__).resolve().parents[2]) if '__file__' in globals() else os.getcwd()
 
 def _command(fds: list[int]) -> list[str]:
@@ -386,6 +398,7 @@ def _first_message(launch: Launch) -> dict[str, Any]:
             'preload_modules': list(launch.config.preload_modules), 'log_level': logging.INFO,
             'max_message_bytes': launch.config.max_message_bytes, 'result_queue_size': launch.config.result_queue_size}
 
+# %% ../../nbs/managers/supervisor.ipynb #d7d7fa3a
 @patch
 def start(self:WorkerHandle) -> None:
     "Start the process; a failure is told to the owner like an end."
@@ -445,7 +458,7 @@ def _begin(self:WorkerHandle) -> None:
     if self.pid is not None: self._watch_exit()
     self.send(_first_message(self.launch))
 
-# %% ../../nbs/managers/supervisor.ipynb #ea1faafb
+# %% ../../nbs/managers/supervisor.ipynb #4bb83c1f
 class ForkServer:
     "A process that forks workers for us; of the supervisor's thread."
     def __init__(self, supervisor: Supervisor, guard: Guard, config: WorkerConfig):
@@ -486,19 +499,23 @@ class ForkServer:
             self.handles[pid].on_forked(pid)
         elif (handle := self.handles.pop(pid, None)) is not None: handle.on_forked_exit(value)
 
-    def close(self, why: str = "the manager was shut down") -> None:
-        "End it; the next `fork` starts another one."
-        if self._process is None: return
-        process, self._process = self._process, None
-        self.supervisor.unwatch(self._socket.fileno())
-        _open_fds.discard(self._socket.fileno())
-        process.kill()
-        self.guard.tell('-', process.pid)
-        process.wait()
-        self._socket.close()
-        for handle in [*self._asked, *self.handles.values()]: handle.on_orphaned(why)
-        self._asked.clear()
-        self.handles.clear()
+# %% ../../nbs/managers/supervisor.ipynb #0777512d
+@patch
+def close(self:ForkServer,
+    why: str = "the manager was shut down"
+) -> None:
+    "End it; the next `fork` starts another one."
+    if self._process is None: return
+    process, self._process = self._process, None
+    self.supervisor.unwatch(self._socket.fileno())
+    _open_fds.discard(self._socket.fileno())
+    process.kill()
+    self.guard.tell('-', process.pid)
+    process.wait()
+    self._socket.close()
+    for handle in [*self._asked, *self.handles.values()]: handle.on_orphaned(why)
+    self._asked.clear()
+    self.handles.clear()
 
 # %% ../../nbs/managers/supervisor.ipynb #f2966309
 @patch
@@ -522,7 +539,7 @@ def on_orphaned(self:WorkerHandle, why: str) -> None:
     if self.pid is not None: self._on_exit()
     elif self.state != 'dead': self._finish()
 
-# %% ../../nbs/managers/supervisor.ipynb #e39df35f
+# %% ../../nbs/managers/supervisor.ipynb #9eaf7012
 @patch
 def _watch_exit(self:WorkerHandle) -> None:
     if hasattr(os, 'pidfd_open'):
@@ -555,6 +572,7 @@ def _on_exit(self:WorkerHandle) -> None:
     self._reap()
     self._finish()
 
+# %% ../../nbs/managers/supervisor.ipynb #7f5edb26
 @patch
 def _reap(self:WorkerHandle) -> None:
     if self.fork_server is not None: return
