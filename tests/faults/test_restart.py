@@ -3,6 +3,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,9 +59,13 @@ async def case_cell(ctx, policy, how, path):
     else:
         await ctx.ended(await model(ctx, m), 'completed')
         pid = m.worker_process.pid
-        first = await model(ctx, m, 'time.sleep(60)', JobOptions(timeout_seconds=.15) if how == 'timeout' else None)
+        begun = Path(path).with_suffix('.begun')
+        first = await model(ctx, m, f'open({str(begun)!r}, "w").close(); time.sleep(60)',
+                            JobOptions(timeout_seconds=.15) if how == 'timeout' else None)
         behind = await ctx.start(m, 'echo')
-        if how == 'sigkill': os.kill(pid, signal.SIGKILL)
+        if how == 'sigkill':   # once the job runs: one that was not begun would be taken back
+            await ctx.until(begun.exists, 'the job to begin')
+            os.kill(pid, signal.SIGKILL)
         if how == 'cancel': assert await m.cancel_job(first.id)
         await m.wait_for_job(first.id, 5)
         seen = first.status, first.fault

@@ -120,9 +120,10 @@ async def case_killed_from_outside(ctx):
         await ctx.three_more(m)
 
     await ctx.warm(m, 'echo')   # busy; five wait and run in order
-    job = await ctx.start(m, 'sleeper')
+    job = await ctx.start(m, 'sleeper', begun=str(ctx.folder/'begun'))
     waiting = [await ctx.start(m, 'echo', n=i) for i in range(5)]
-    await kill(await ctx.running(m, job))
+    await ctx.until((ctx.folder/'begun').exists, 'the job to begin')   # one that was not begun would be taken back
+    await kill(job.worker_pid)
     await ctx.ended(job, 'failed', 'worker_crashed')
     for w in waiting: await ctx.ended(w, 'completed')
     begun = [w.started_at for w in waiting]
