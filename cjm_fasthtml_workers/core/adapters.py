@@ -78,7 +78,7 @@ def _taken_names(function: Callable[..., Any]) -> set[str]:
     filled = parameters[:1 if inner is function else 2]
     return {p.name for p in filled if p.kind is p.POSITIONAL_OR_KEYWORD}
 
-# %% ../../nbs/core/adapters.ipynb #b68e9722
+# %% ../../nbs/core/adapters.ipynb #1d4f116e
 _NEEDED = ('discover_plugins', 'load_plugin', 'execute_plugin')
 
 def _name_of(plugin_data: Any) -> str:
@@ -89,6 +89,10 @@ def _name_of(plugin_data: Any) -> str:
 def _succeeded(answer: Any, verb: str, plugin_name: str) -> None:
     if answer is False: raise RuntimeError(f"the plugin manager could not {verb} plugin {plugin_name!r}")
 
+def _no_such_plugin(plugin_name: Any, names: Any) -> str:
+    return f"no plugin {plugin_name!r}; there are: {', '.join(sorted(names)) or 'none'}"
+
+# %% ../../nbs/core/adapters.ipynb #aae97005
 def _one_piece(result: Any) -> Generator[str, None, Any]:
     "A stream for a plugin that has none: all its text at once."
     text = default_result_adapter(result)['text']
@@ -100,9 +104,9 @@ def _adapted(stream: Any, adapt: Callable[[Any], dict[str, Any]]) -> Generator[s
     result = yield from stream
     return None if result is None else adapt(result)
 
-# %% ../../nbs/core/adapters.ipynb #0a3fcfd7
-class SimpleAdapter:
-    "Somebody's plugin manager as a `PluginManagerAdapter`."
+# %% ../../nbs/core/adapters.ipynb #5f7e0370
+class _Discovering:
+    "A plugin manager, and what it discovered."
     def __init__(self,
         plugin_manager: Any,  # Has at least `discover_plugins`, `load_plugin` and `execute_plugin`
         result_adapter: Callable[[Any], dict[str, Any]] | None = None  # From a result to a dict. None: as it is
@@ -122,6 +126,14 @@ class SimpleAdapter:
         for data in found: self._known.setdefault(_name_of(data), data)
         return found
 
+    def _data(self, plugin_name: str) -> Any:
+        if plugin_name not in self._known: self.discover_plugins()
+        if plugin_name not in self._known: raise ValueError(_no_such_plugin(plugin_name, self._known))
+        return self._known[plugin_name]
+
+# %% ../../nbs/core/adapters.ipynb #575fb648
+class _Loading(_Discovering):
+    "Has plugins loaded."
     def load_plugin(self,
         plugin_data: Any,  # Plugin metadata/data from discovery
         config: dict[str, Any] | None = None  # Plugin configuration dictionary
@@ -140,24 +152,9 @@ class SimpleAdapter:
         if hasattr(self._manager, 'get_plugin'): return self._manager.get_plugin(plugin_name) is not None
         return plugin_name in self._loaded
 
-    def execute_plugin(self, /,
-        *args: Any,  # The name of the plugin; the keyword `plugin_name` does as well
-        **params: Any  # Plugin-specific parameters
-    ) -> Any:  # Plugin execution result, adapted if there is a result adapter
-        "Execute a plugin with given parameters."
-        result = self._call('execute_plugin', 'execute', *_bind(args, params))
-        return result if self._adapt is None else self._adapt(result)
-
-    def execute_plugin_stream(self, /,
-        *args: Any,  # The name of the plugin; the keyword `plugin_name` does as well
-        **params: Any  # Plugin-specific parameters
-    ) -> Iterator[str]:  # String chunks from plugin execution
-        "Execute a plugin with streaming output; in one piece, if the plugin manager does not stream."
-        if hasattr(self._manager, 'execute_plugin_stream'):
-            stream = self._call('execute_plugin_stream', 'execute_stream', *_bind(args, params))
-        else: stream = _one_piece(self._call('execute_plugin', 'execute', *_bind(args, params)))
-        return stream if self._adapt is None else _adapted(stream, self._adapt)
-
+# %% ../../nbs/core/adapters.ipynb #f4fa23fb
+class _Unloading(_Loading):
+    "Gives up what is loaded, or what it is loaded with."
     def reload_plugin(self,
         plugin_name: str,  # Name of the plugin to reload
         config: dict[str, Any] | None = None  # New configuration (None to unload)
@@ -183,19 +180,9 @@ class SimpleAdapter:
         if getattr(data, 'instance', None) is not None: data.instance = None   # the metadata would keep the model alive
         gc.collect()   # models are often part of a cycle
 
-    def check_streaming_support(self,
-        plugin_name: str  # Name of the plugin to check
-    ) -> bool:  # True if plugin supports streaming
-        "Check if a plugin supports streaming execution; most plugin managers can tell for a loaded plugin only."
-        if hasattr(self._manager, 'check_streaming_support'):
-            return bool(self._manager.check_streaming_support(plugin_name))
-        return hasattr(self._manager, 'execute_plugin_stream')
-
-    def _data(self, plugin_name: str) -> Any:
-        if plugin_name not in self._known: self.discover_plugins()
-        if plugin_name not in self._known: raise ValueError(_no_such_plugin(plugin_name, self._known))
-        return self._known[plugin_name]
-
+# %% ../../nbs/core/adapters.ipynb #cc311259
+class _Calling(_Unloading):
+    "Calls the plugin manager, or where it cannot pass the parameters on, the plugin."
     def _call(self, method: str, direct: str, plugin_name: str, params: dict[str, Any]) -> Any:
         function = getattr(self._manager, method)
         clash = _taken_names(function) & params.keys()
@@ -212,10 +199,36 @@ class SimpleAdapter:
         if not getattr(entry, 'enabled', True): raise ValueError(f"plugin {plugin_name!r} is disabled")
         return plugin
 
-# %% ../../nbs/core/adapters.ipynb #9e94132e
-def _no_such_plugin(plugin_name: Any, names: Any) -> str:
-    return f"no plugin {plugin_name!r}; there are: {', '.join(sorted(names)) or 'none'}"
+# %% ../../nbs/core/adapters.ipynb #9723e20c
+class SimpleAdapter(_Calling):
+    "Somebody's plugin manager as a `PluginManagerAdapter`."
+    def execute_plugin(self, /,
+        *args: Any,  # The name of the plugin; the keyword `plugin_name` does as well
+        **params: Any  # Plugin-specific parameters
+    ) -> Any:  # Plugin execution result, adapted if there is a result adapter
+        "Execute a plugin with given parameters."
+        result = self._call('execute_plugin', 'execute', *_bind(args, params))
+        return result if self._adapt is None else self._adapt(result)
 
+    def execute_plugin_stream(self, /,
+        *args: Any,  # The name of the plugin; the keyword `plugin_name` does as well
+        **params: Any  # Plugin-specific parameters
+    ) -> Iterator[str]:  # String chunks from plugin execution
+        "Execute a plugin with streaming output; in one piece, if the plugin manager does not stream."
+        if hasattr(self._manager, 'execute_plugin_stream'):
+            stream = self._call('execute_plugin_stream', 'execute_stream', *_bind(args, params))
+        else: stream = _one_piece(self._call('execute_plugin', 'execute', *_bind(args, params)))
+        return stream if self._adapt is None else _adapted(stream, self._adapt)
+
+    def check_streaming_support(self,
+        plugin_name: str  # Name of the plugin to check
+    ) -> bool:  # True if plugin supports streaming
+        "Check if a plugin supports streaming execution; most plugin managers can tell for a loaded plugin only."
+        if hasattr(self._manager, 'check_streaming_support'):
+            return bool(self._manager.check_streaming_support(plugin_name))
+        return hasattr(self._manager, 'execute_plugin_stream')
+
+# %% ../../nbs/core/adapters.ipynb #e3111c87
 def create_simple_adapter(
     plugin_manager: Any,  # The plugin manager instance to adapt
     result_adapter: Callable[[Any], dict[str, Any]] | None = None  # Optional function to convert plugin results to dict
@@ -267,14 +280,14 @@ def _instantiate(cls: type, config: dict[str, Any]) -> Any:
     except ValueError: pass   # written in C, without a signature
     return cls(config)
 
-# %% ../../nbs/core/adapters.ipynb #e41f0a03
+# %% ../../nbs/core/adapters.ipynb #76ebf57b
 @dataclass(frozen=True)
 class PlainPlugin:
     "What `PlainPluginManager` discovers."
     name: str  # Key in the manager's `plugins`
 
-class PlainPluginManager:
-    "A plugin manager made of plain classes."
+class _Classes:
+    "Plain classes by name, each with a configuration."
     def __init__(self,
         plugins: Mapping[str, type | str],  # By name: the class, or "package.module:ClassName"
         configs: Mapping[str, dict[str, Any]] | None = None  # By name: used when none is given
@@ -291,6 +304,14 @@ class PlainPluginManager:
         "All plugins, in the order given."
         return [PlainPlugin(name) for name in self._plugins]
 
+    def _class(self, plugin_name: str) -> type:
+        if plugin_name not in self._plugins: raise ValueError(_no_such_plugin(plugin_name, self._plugins))
+        if plugin_name not in self._classes: self._classes[plugin_name] = resolve_plugin(self._plugins[plugin_name])
+        return self._classes[plugin_name]
+
+# %% ../../nbs/core/adapters.ipynb #7c6d89cf
+class _Instances(_Classes):
+    "At most one instance of each class."
     def load_plugin(self,
         plugin_data: Any,  # A `PlainPlugin`, or the plugin's name
         config: dict[str, Any] | None = None  # None or empty: the one in `configs`
@@ -307,6 +328,25 @@ class PlainPluginManager:
         "Whether there is an instance."
         return plugin_name in self._instances
 
+    def unload_plugin(self,
+        plugin_name: str  # Name of the plugin to unload
+    ) -> None:
+        "Let go of the instance, after its `unload`; nothing happens if there is none."
+        if plugin_name not in self._plugins: raise ValueError(_no_such_plugin(plugin_name, self._plugins))
+        if plugin_name not in self._instances: return
+        unload = getattr(self._instances.pop(plugin_name), 'unload', None)
+        if unload is not None: unload()
+        del unload
+        gc.collect()   # models are often part of a cycle
+
+    def _instance(self, plugin_name: str) -> Any:
+        if plugin_name in self._instances: return self._instances[plugin_name]
+        self._class(plugin_name)
+        raise ValueError(f"plugin {plugin_name!r} is not loaded")
+
+# %% ../../nbs/core/adapters.ipynb #040d5066
+class PlainPluginManager(_Instances):
+    "A plugin manager made of plain classes."
     def execute_plugin(self, /,
         *args: Any,  # The name of the plugin; the keyword `plugin_name` does as well
         **params: Any  # Plugin-specific parameters
@@ -333,29 +373,8 @@ class PlainPluginManager:
         if config is None: return self.unload_plugin(plugin_name)
         self.load_plugin(plugin_name, config)
 
-    def unload_plugin(self,
-        plugin_name: str  # Name of the plugin to unload
-    ) -> None:
-        "Let go of the instance, after its `unload`; nothing happens if there is none."
-        if plugin_name not in self._plugins: raise ValueError(_no_such_plugin(plugin_name, self._plugins))
-        if plugin_name not in self._instances: return
-        unload = getattr(self._instances.pop(plugin_name), 'unload', None)
-        if unload is not None: unload()
-        del unload
-        gc.collect()   # models are often part of a cycle
-
     def check_streaming_support(self,
         plugin_name: str  # Name of the plugin to check
     ) -> bool:  # True if plugin supports streaming
         "Whether the class has an `execute_stream`; the plugin need not be loaded."
         return callable(getattr(self._class(plugin_name), 'execute_stream', None))
-
-    def _class(self, plugin_name: str) -> type:
-        if plugin_name not in self._plugins: raise ValueError(_no_such_plugin(plugin_name, self._plugins))
-        if plugin_name not in self._classes: self._classes[plugin_name] = resolve_plugin(self._plugins[plugin_name])
-        return self._classes[plugin_name]
-
-    def _instance(self, plugin_name: str) -> Any:
-        if plugin_name in self._instances: return self._instances[plugin_name]
-        self._class(plugin_name)
-        raise ValueError(f"plugin {plugin_name!r} is not loaded")

@@ -4,18 +4,26 @@
 
 # %% auto #0
 __all__ = ['in_worker', 'JobContext', 'set_current', 'request_cancel', 'set_on_ack', 'acknowledge', 'encodable', 'current_job_id',
-           'cancel_requested', 'report_progress']
+           'cancel_requested', 'report_progress', 'follow_bars', 'follow_tqdm']
 
-# %% ../../nbs/core/context.ipynb #4a850c9a
+# %% ../../nbs/core/context.ipynb #8fbcb697
+import functools
+import itertools
 import math
+import sys
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from .protocol import WorkerResponseType
 
-# %% ../../nbs/core/context.ipynb #302bc6c5
+# %% ../../nbs/core/context.ipynb #29881f1d
 class JobContext:
     "The job that runs in this process, and the way to its manager."
+    is_loading = False     # whether it waits for its plugin to be loaded
+    has_reported = False   # whether it said itself how far it is
+
     def __init__(self,
         job_id: str,  # Its id
         send: Callable[[dict[str, Any]], None]  # Takes messages to the manager
@@ -37,9 +45,9 @@ class JobContext:
 
 in_worker = False   # True in a worker process, also while it imports the app's main script
 _current: JobContext | None = None
-_on_ack: Callable[[int], None] | None = None
 _cancelled_early: set[str] = set()   # asked to stop before they began: the two pipes have no common order
 
+# %% ../../nbs/core/context.ipynb #badf63b4
 def set_current(
     context: JobContext | None  # None: no job runs
 ) -> None:
@@ -57,6 +65,9 @@ def request_cancel(
     else:
         _cancelled_early.clear()   # older ones never came
         _cancelled_early.add(job_id)
+
+# %% ../../nbs/core/context.ipynb #595943eb
+_on_ack: Callable[[int], None] | None = None
 
 def set_on_ack(
     on_ack: Callable[[int], None]  # Called with the number of pieces of text that were read
@@ -79,7 +90,7 @@ def encodable(
     if text.isascii(): return text
     return text.encode('utf-8', 'replace').decode()
 
-# %% ../../nbs/core/context.ipynb #9d0b9b11
+# %% ../../nbs/core/context.ipynb #3a6d3542
 def current_job_id() -> str | None:
     "The id of the running job; None outside a worker."
     job = _current   # once: another thread may end the job between two looks
@@ -92,6 +103,7 @@ def cancel_requested() -> bool:
     job.cooperate()
     return job.is_cancelled
 
+# %% ../../nbs/core/context.ipynb #6e3b7a35
 _MAX_MESSAGE = 1000  # characters
 
 def report_progress(
@@ -101,8 +113,140 @@ def report_progress(
     "Say how far the running job is; does nothing outside a worker."
     job = _current
     if job is None: return
+    job.has_reported = True
+    _tell_progress(job, fraction, message)
+
+def _tell_progress(job: JobContext, fraction: float | None, message: str) -> None:
     if fraction is not None:
         fraction = float(fraction)
         if math.isnan(fraction): return
         fraction = min(1.0, max(0.0, fraction))
     job.tell(WorkerResponseType.PROGRESS, fraction=fraction, message=encodable(str(message)[:_MAX_MESSAGE]))
+
+# %% ../../nbs/core/context.ipynb #85ace585
+def _count(bar: Any, n: float) -> str:
+    "`n` in the unit of `bar`: as it is, or as `3.1M`."
+    scale = bar.unit_scale
+    if scale is True: return str(bar.format_sizeof(n, divisor=bar.unit_divisor))
+    if scale: n *= scale
+    return f'{n:g}' if isinstance(n, float) else str(n)
+
+def _is_counted(bar: Any) -> bool:
+    "Whether its total is known, and was not found to be wrong."
+    return bool(bar.total) and bar.n <= bar.total
+
+def _bar_text(bar: Any) -> str:
+    "Description and count, as `Encoding 3/10`."
+    count = _count(bar, bar.n) + (f'/{_count(bar, bar.total)}' if _is_counted(bar) else '')
+    return f"{(bar.desc or '').strip().removesuffix(':')} {count}".strip()
+
+# %% ../../nbs/core/context.ipynb #dea1193b
+class _BarBook:
+    "The `tqdm` bars of the running job, in the order in which they were made."
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Any], JobContext]] = {}
+        self._numbers = itertools.count()
+
+    def _entries(self) -> list[tuple[int, Any, JobContext]]:
+        found = [(k, self._known.get(k)) for k in list(self._known)]   # another thread may change it meanwhile
+        return [(k, entry[0](), entry[1]) for k, entry in found if entry is not None]
+
+    def add(self, bar: Any) -> None:
+        "A bar is about to be made."
+        job = _current
+        for k, known, its_job in self._entries():
+            if its_job is not job or known is None or getattr(known, 'disable', False): self._known.pop(k, None)
+        if job is not None: self._known[next(self._numbers)] = weakref.ref(bar), job
+
+    def drop(self, bar: Any) -> None:
+        "A bar is being collected."
+        for k, known, _ in self._entries():
+            if known is bar: self._known.pop(k, None)
+
+    def opened(self, job: JobContext) -> list[Any]:
+        "The bars of `job` that are open, the oldest first."
+        return [bar for _, bar, its_job in self._entries()
+                if its_job is job and not getattr(bar, 'disable', True)]   # True: it is gone, or not made yet
+
+# %% ../../nbs/core/context.ipynb #c1ea64f9
+_BAR_PAUSE_SECONDS = 0.05  # between two counts
+
+class _Bars(_BarBook):
+    "Lets the bars of the running job tell how far it is."
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._clock = clock
+        self._topic: tuple[Any, ...] = ()   # of what was told last
+        self._text, self._told_at = '', 0.0
+
+    def moved(self, bar: Any) -> None:
+        "A bar is shown."
+        job = _current
+        if job is None or job.has_reported: return
+        bars = self.opened(job)
+        if any(b is bar for b in bars): self._tell(job, bars[0], bar, self._clock() - self._told_at)
+
+    def closing(self, bar: Any) -> None:
+        "A bar is about to be closed."
+        job = _current
+        if job is None or job.has_reported or sys.exc_info()[0] is GeneratorExit: return   # left early, or collected
+        bars = self.opened(job)
+        if bars and bars[0] is bar: self._tell(job, bar, bar, math.inf)
+
+    def _tell(self, job: JobContext, first: Any, bar: Any, pause_seconds: float) -> None:
+        topic = job, first.desc, first.total
+        text = ', '.join(map(_bar_text, [first] if bar is first else [first, bar]))
+        if topic == self._topic and (text == self._text or pause_seconds < _BAR_PAUSE_SECONDS): return
+        self._topic, self._text, self._told_at = topic, text, self._clock()
+        fraction = first.n / first.total if _is_counted(first) and not job.is_loading else None
+        _tell_progress(job, fraction, text)
+
+# %% ../../nbs/core/context.ipynb #05d61982
+_bars = _Bars()
+
+def _with(hook: Callable[[Any], None], method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapped(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if _current is not None: hook(self)
+        except Exception: pass   # a bar is decoration: it must not cost a job
+        return method(self, *args, **kwargs)
+    return wrapped
+
+def follow_bars(
+    bar_class: Any  # `tqdm.std.tqdm`, or what has its methods
+) -> None:
+    "Let the bars of a class and of its subclasses tell how far the running job is."
+    hooks = {'__init__': _bars.add, 'refresh': _bars.moved, 'close': _bars.closing, '__del__': _bars.drop}
+    methods = {name: _with(hook, getattr(bar_class, name)) for name, hook in hooks.items()}
+    for name, method in methods.items(): setattr(bar_class, name, method)
+
+# %% ../../nbs/core/context.ipynb #ef1011e1
+class _TqdmLoader:
+    "Loads `tqdm.std` as its own loader does, and then follows its bars."
+    def __init__(self, loader: Any): self._loader = loader
+    def __getattr__(self, name: str) -> Any: return getattr(self._loader, name)
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__.loader = module.__loader__ = self._loader   # we are gone before it can notice
+        self._loader.exec_module(module)
+        _follow_module(module)
+
+class _TqdmFinder:
+    "Finds `tqdm.std` as the other finders do."
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != 'tqdm.std': return None
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec: Any = next((s for s in found if s is not None), None)
+        if spec is not None and hasattr(spec.loader, 'exec_module'): spec.loader = _TqdmLoader(spec.loader)
+        return spec
+
+def _follow_module(module: Any) -> None:
+    try: follow_bars(module.tqdm)
+    except Exception: pass   # it is not the one that we know: then there are no bars
+
+def follow_tqdm() -> None:
+    "For the worker: let the bars of `tqdm` tell how far the running job is, if `tqdm` is or will be imported."
+    if any(isinstance(finder, _TqdmFinder) for finder in sys.meta_path): return
+    sys.meta_path.insert(0, _TqdmFinder())
+    if 'tqdm.std' in sys.modules: _follow_module(sys.modules['tqdm.std'])

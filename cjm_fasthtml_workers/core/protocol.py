@@ -134,61 +134,43 @@ class WorkerResult:
         "Create from dictionary received from queue."
         return cls(data['job_id'], data['status'], *(data.get(k) for k in ('data', 'error', 'fault', 'traceback')))
 
-# %% ../../nbs/core/protocol.ipynb #13f5cbf1
+# %% ../../nbs/core/protocol.ipynb #927f4ff8
 @runtime_checkable
 class PluginManagerAdapter(Protocol):
-    """
-    Protocol that plugin managers must satisfy for worker integration.
-
-    Uses structural subtyping (duck typing) - plugin managers don't need to
-    explicitly inherit from this, they just need to implement these methods.
-    """
+    "Protocol that plugin managers must satisfy for worker integration."
     def discover_plugins(self) -> list:  # List of plugin metadata/data objects
         "Discover available plugins."
-        ...
 
-    def load_plugin(
-        self,
+    def load_plugin(self,
         plugin_data: Any,  # Plugin metadata/data from discovery
         config: dict[str, Any],  # Plugin configuration dictionary
     ) -> None:
         "Load a plugin with configuration."
-        ...
 
-    def execute_plugin(
-        self,
+    def execute_plugin(self,
         plugin_name: str,  # Name of the plugin to execute
         **params: Any,  # Plugin-specific parameters
     ) -> Any:  # Plugin execution result
         "Execute a plugin with given parameters."
-        ...
 
-    def execute_plugin_stream(
-        self,
+    def execute_plugin_stream(self,
         plugin_name: str,  # Name of the plugin to execute
         **params: Any,  # Plugin-specific parameters
     ) -> Iterator[str]:  # String chunks from plugin execution
         "Execute a plugin with streaming output."
-        ...
 
-    def reload_plugin(
-        self,
+    def reload_plugin(self,
         plugin_name: str,  # Name of the plugin to reload
         config: dict[str, Any] | None = None,  # New configuration (None to unload)
     ) -> None:
         "Reload a plugin with new configuration."
-        ...
 
-    def unload_plugin(
-        self,
+    def unload_plugin(self,
         plugin_name: str,  # Name of the plugin to unload
     ) -> None:
         "Unload a plugin to free resources."
-        ...
 
-    def check_streaming_support(
-        self,
+    def check_streaming_support(self,
         plugin_name: str,  # Name of the plugin to check
     ) -> bool:  # True if plugin supports streaming
         "Check if a plugin supports streaming execution."
-        ...

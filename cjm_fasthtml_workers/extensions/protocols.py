@@ -8,52 +8,41 @@ __all__ = ['PluginRegistryProtocol', 'ResourceManagerProtocol', 'EventBroadcaste
 # %% ../../nbs/extensions/protocols.ipynb #487a0355
 from typing import Any, Protocol, runtime_checkable
 
-# %% ../../nbs/extensions/protocols.ipynb #f2cf37eb
+# %% ../../nbs/extensions/protocols.ipynb #5aa739fb
 @runtime_checkable
 class PluginRegistryProtocol(Protocol):
     "Protocol for plugin registry integration."
-    def get_plugins_by_category(
-        self,
+    def get_plugins_by_category(self,
         category: Any  # Plugin category (can be enum, string, etc.)
     ) -> list:  # List of plugin metadata objects
         "Get all plugins in a specific category."
-        ...
 
-    def get_plugin(
-        self,
+    def get_plugin(self,
         plugin_id: str  # Unique plugin identifier
     ) -> Any:  # Plugin metadata object or None
         "Get a specific plugin by ID."
-        ...
 
-    def load_plugin_config(
-        self,
+    def load_plugin_config(self,
         plugin_id: str  # Unique plugin identifier
     ) -> dict[str, Any]:  # Plugin configuration dictionary
         "Load configuration for a plugin."
-        ...
 
-# %% ../../nbs/extensions/protocols.ipynb #63d035ca
+# %% ../../nbs/extensions/protocols.ipynb #c8c87199
 @runtime_checkable
 class ResourceManagerProtocol(Protocol):
     "Protocol for resource management integration."
-    def register_worker(
-        self,
+    def register_worker(self,
         pid: int,  # Worker process ID
         worker_type: str  # Type of worker (e.g., 'transcription', 'llm')
     ) -> None:
         "Register a new worker process."
-        ...
 
-    def unregister_worker(
-        self,
+    def unregister_worker(self,
         pid: int  # Process ID of the worker to unregister
     ) -> None:
         "Unregister a worker process."
-        ...
 
-    def update_worker_state(
-        self,
+    def update_worker_state(self,
         pid: int,  # Worker process ID
         status: str | None = None,  # Worker status: 'idle', 'running', etc.
         job_id: str | None = None,  # Current job ID (empty if idle)
@@ -63,29 +52,21 @@ class ResourceManagerProtocol(Protocol):
         config: dict[str, Any] | None = None,  # Current plugin configuration
     ) -> None:
         "Update worker state information."
-        ...
 
-    def check_gpu_availability(
-        self
-    ) -> Any:  # Returns ResourceConflict object
+    def check_gpu_availability(self) -> Any:  # Returns ResourceConflict object
         "Check GPU availability and identify conflicts."
-        ...
 
-    def get_worker_by_pid(
-        self,
+    def get_worker_by_pid(self,
         pid: int  # Worker process ID
     ) -> Any | None:  # Returns WorkerState object or None
         "Get worker state by PID."
-        ...
 
-# %% ../../nbs/extensions/protocols.ipynb #c6a5c5ee
+# %% ../../nbs/extensions/protocols.ipynb #66d335a8
 @runtime_checkable
 class EventBroadcasterProtocol(Protocol):
     "Protocol for SSE event broadcasting."
-    async def broadcast(
-        self,
+    async def broadcast(self,
         event_type: str,  # Event type identifier
         data: dict[str, Any]  # Event data payload
     ) -> None:
         "Broadcast an event to all connected clients."
-        ...

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #db35024f
+# %% ../../nbs/managers/base.ipynb #cb7d6cfc
 import asyncio
 import atexit
 import concurrent.futures
@@ -29,16 +29,15 @@ from ..core import context
 from ..core.channels import Sealed, Unreadable, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
 from ..core.errors import JobQueueFull, ManagerClosed, MessageTooLarge, WorkerStartError
-from ..core.protocol import (Fault, JobStatus, WorkerRequestType, WorkerResponseType,
-                                                WorkerStreamChunk)
+from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..core.worker import error_line, error_traceback, readable_line
 from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProtocol,
                                                        ResourceManagerProtocol)
 from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
                                                   WorkerEvent)  # noqa: F401
 from .jobs import BaseJob, JobBook, JobLogs, JobRecord, JobType, is_finished, pick_worker
-from .supervisor import (ForkServer, Guard, Launch, RestartBudget, Supervisor, Timer,
-                                                      WorkerHandle, backoff_seconds)
+from .supervisor import (ForkServer, Guard, Launch, Lease, RestartBudget, Supervisor,
+                                                      Timer, WorkerHandle, backoff_seconds)
 
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
@@ -110,7 +109,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     ) -> dict[str, Any]:  # Formatted result for storage
         "Extract and format job result from worker response."
 
-# %% ../../nbs/managers/base.ipynb #fc6a9108
+# %% ../../nbs/managers/base.ipynb #7c1141db
 @patch
 def _begin(self:BaseJobManager) -> None:
     cfg = self.worker_config
@@ -130,6 +129,10 @@ def _begin(self:BaseJobManager) -> None:
     self._is_closed = self._is_closing = False   # no more jobs; and the workers are being ended
     self._gone = threading.Event()
     self._at_exit: Callable[[], None] | None = None
+    is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
+    self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
+                        and getattr(type(self).extract_job_result, 'is_instant', False))
+    self._can_lend = True
 
 # %% ../../nbs/managers/base.ipynb #b28ad830
 @patch
@@ -169,14 +172,15 @@ def _find_plugin(self:BaseJobManager, plugin_id: str) -> tuple[str, dict[str, An
     if name in self._plugin_configs: return name, self._plugin_configs[name]
     return name, (self.plugin_registry.load_plugin_config(plugin_id) or {} if self.plugin_registry is not None else {})
 
-# %% ../../nbs/managers/base.ipynb #17caa8f5
+# %% ../../nbs/managers/base.ipynb #2168715a
+_OWN_KEYS = frozenset({'params', 'plugin_name', 'stream', 'job_id', 'type'})
+
 def _split_request(
     request: Mapping[str, Any],  # From `prepare_execute_request`
     job_id: str, plugin_name: str
 ) -> tuple[str, bool, dict[str, Any]]:
     "Plugin name, stream or not, parameters."
-    own = {'params', 'plugin_name', 'stream', 'job_id', 'type'}
-    if isinstance(request.get('params'), Mapping) and set(request) <= own:
+    if request.keys() <= _OWN_KEYS and isinstance(request.get('params'), Mapping):
         return request.get('plugin_name', plugin_name), bool(request.get('stream')), dict(request['params'])
     params = {k: v for k, v in request.items() if k not in ('plugin_name', 'stream')}
     if params.get('job_id') == job_id: del params['job_id']
@@ -206,7 +210,7 @@ def _why_unpicklable(params: dict[str, Any]) -> str | None:  # None: each of the
         except BaseException as e: return f"parameter {name!r} cannot be pickled: {error_line(e)}"
     return None
 
-# %% ../../nbs/managers/base.ipynb #2ee148a1
+# %% ../../nbs/managers/base.ipynb #c7efa032
 @patch_to(BaseJobManager)   # not `patch`: `self` is positional-only, so that a job may have a parameter called `self`
 async def start_job(
     self, /,
@@ -222,10 +226,16 @@ async def start_job(
     problem = await self._validate_resources(plugin_id, config)
     if problem: raise RuntimeError(problem)
     job: Any = self.create_job(plugin_id, **kwargs)
-    if job_options is None: job_options = JobOptions(priority=job.priority, owner=job.owner)
+    if job_options is None: job_options = _options_of(job)
     job.priority, job.owner = job_options.priority, job_options.owner
     self._accept(self._make_record(job, name, config, job_options))
     return job
+
+_PLAIN_OPTIONS = JobOptions()
+
+def _options_of(job: BaseJob) -> JobOptions:
+    if job.priority == 0 and job.owner is None: return _PLAIN_OPTIONS
+    return JobOptions(priority=job.priority, owner=job.owner)
 
 @patch
 def _make_record(self:BaseJobManager, job: Any, plugin_name: str, config: dict[str, Any],
@@ -247,10 +257,11 @@ def _accept(self:BaseJobManager, record: JobRecord) -> None:
         handed_over = self._hand_over()
         is_short = self._missing_workers() > 0
     self._send(handed_over)
+    for handle, _ in handed_over: self._lend(handle)
     if is_short: supervisor.call(self._start_missing)
     self._wakeups.flush()
 
-# %% ../../nbs/managers/base.ipynb #39859e62
+# %% ../../nbs/managers/base.ipynb #8139e495
 @patch
 def _idle(self:BaseJobManager) -> list[WorkerHandle]:
     return [h for s in self._slots if (h := s.handle) is not None and h.state == 'ready' and h.job is None]
@@ -259,20 +270,23 @@ def _idle(self:BaseJobManager) -> list[WorkerHandle]:
 def _hand_over(self:BaseJobManager) -> list[tuple[WorkerHandle, JobRecord]]:
     "Give waiting jobs to idle workers, in the book; called with the lock held. What was given is to be sent."
     out: list[tuple[WorkerHandle, JobRecord]] = []
-    while not self._is_closed and (record := self._book.peek()) is not None:
-        handle = pick_worker(record.plugin_name, self._idle())
-        if handle is None: break
+    while self._book.waiting and not self._is_closed and (idle := self._idle()):
+        record = self._book.peek()
+        if record is None: break   # those that wait have a pause before them
+        handle = pick_worker(record.plugin_name, idle)
         self._book.start(record, handle, handle.pid)
         handle.job, handle.job_at, handle.last_used = record, sys.maxsize, time.monotonic()   # nothing is sent yet
         self._tell('started', record)
         out.append((handle, record))
     return out
 
+_EXECUTE = WorkerRequestType.EXECUTE.value
+
 @patch
 def _send(self:BaseJobManager, handed_over: list[tuple[WorkerHandle, JobRecord]]) -> None:
     for handle, record in handed_over:
         self._set_deadline(handle, record)
-        request = {'type': WorkerRequestType.EXECUTE.value, 'job_id': record.job.id, 'plugin_name': record.plugin_name,
+        request = {'type': _EXECUTE, 'job_id': record.job.id, 'plugin_name': record.plugin_name,
                    'stream': record.stream, 'params': record.params}
         if record.config and record.plugin_name not in handle.configured: request['config'] = seal(record.config)
         handle.job_at = handle.requests.offered
@@ -449,7 +463,7 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
         except Exception: _log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
     return configs
 
-# %% ../../nbs/managers/base.ipynb #4e521093
+# %% ../../nbs/managers/base.ipynb #e94e2a82
 @patch
 def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     "A worker said something. In the supervisor's thread."
@@ -461,8 +475,28 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     if record is None: return
     if isinstance(message, Unreadable): self._distrust(handle, record, message.error)
     elif kind in _FROM_JOB and message.get('job_id') == record.job.id:
-        if kind == WorkerResponseType.RESULT.value: self._read_output(handle)
+        if kind == 'result': self._read_output(handle)
         getattr(self, _FROM_JOB[kind])(message)
+
+@patch
+def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
+    "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
+    kind = message.get('type') if isinstance(message, dict) else None
+    if handle.state != 'ready': return False
+    if kind == 'result': return self._is_instant and _is_plain_result(message) and not handle.has_output()
+    return kind in ('stream_chunk', 'progress') or (kind == 'stream_chunks' and len(message['chunks']) <= _QUICK_CHUNKS)
+
+def _is_plain_result(message: dict[str, Any]) -> bool:
+    data = message.get('data')
+    return message['status'] == 'success' and isinstance(data, Sealed) and data.is_plain
+
+@patch
+def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
+    "Let the running loop read what this worker sends, if that is of use."
+    if handle.lease is not None: return handle.lease.renew(asyncio.get_running_loop())
+    if not self._is_instant or not self._can_lend or handle.state != 'ready': return
+    try: Lease(handle, asyncio.get_running_loop())
+    except (NotImplementedError, OSError): self._can_lend = False   # a loop without descriptors, or none left
 
 @patch
 def on_nonsense(self:BaseJobManager, handle: WorkerHandle, message: Any, error: Exception) -> None:
@@ -482,6 +516,7 @@ def _distrust(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, erro
         handle.kill()
 
 _TEXTS = ('stream_chunk', 'stream_chunks')
+_QUICK_CHUNKS = 64  # in one message; more of them take a while
 _FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
              'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates',
              'loading': '_handle_loading', 'loaded': '_handle_loaded'}
@@ -592,8 +627,8 @@ def _handle_loaded(self:BaseJobManager, message: dict[str, Any]) -> None:
     self._set_deadline(record.worker, record)
     record.job.status_message = ''
 
-# %% ../../nbs/managers/base.ipynb #d75183cd
-@dataclass(frozen=True)
+# %% ../../nbs/managers/base.ipynb #4e3be1ec
+@dataclass(slots=True)
 class _Ending:
     status: JobStatus
     fault: Fault | None = None
@@ -606,7 +641,7 @@ class _Ending:
 def _failed(fault: Fault, error: str, traceback: str | None = None, **kwargs: Any) -> _Ending:
     return _Ending(JobStatus.FAILED, fault, error, traceback, **kwargs)
 
-# %% ../../nbs/managers/base.ipynb #a078a02d
+# %% ../../nbs/managers/base.ipynb #719508bd
 @patch
 def _handle_job_result(
     self:BaseJobManager,
@@ -632,8 +667,10 @@ def _text_or_none(text: Any) -> str | None: return None if text is None else str
 @patch
 def _occupant(self:BaseJobManager, job_id: str) -> JobRecord | None:
     "Which worker runs this job; one that timed out may be gone from the book, and its worker not yet free."
-    running = (s.handle.job for s in self._slots if s.handle is not None and s.handle.job is not None)
-    return next((r for r in running if r.job.id == job_id), None)
+    for slot in self._slots:
+        handle = slot.handle
+        if handle is not None and handle.job is not None and handle.job.job.id == job_id: return handle.job
+    return None
 
 @patch
 def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
@@ -712,7 +749,7 @@ def _requeue(self:BaseJobManager, record: JobRecord) -> None:
     self._send(handed_over)
     self._start_missing()
 
-# %% ../../nbs/managers/base.ipynb #1bd7602d
+# %% ../../nbs/managers/base.ipynb #f0717020
 @patch
 def _on_job_completed(
     self:BaseJobManager,
@@ -737,12 +774,16 @@ def _run_hooks(self:BaseJobManager, record: JobRecord) -> None:
 @patch
 def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
     if handle.state == 'stopping' and handle.stop_reason != 'replace':
-        return handle.kill()   # it outlived its SIGTERM, and has nothing to do any more
+        return self._supervisor.call(handle.kill)   # it outlived its SIGTERM, and has nothing to do any more
     if not handle.is_alive(): return
     self._report_running(handle, record)   # if it was quicker than the report
     self._report('update_worker_state', handle.pid, status='idle', job_id='')
+    if self._is_closed: self._supervisor.call(self._stop_idle, handle)
+
+@patch
+def _stop_idle(self:BaseJobManager, handle: WorkerHandle) -> None:
     with self._lock:
-        if self._is_closed and handle.job is None: handle.stop(ask=True)
+        if handle.job is None: handle.stop(ask=True)
 
 @patch
 def _is_worn(self:BaseJobManager, handle: WorkerHandle) -> bool:
@@ -757,7 +798,7 @@ def _replace(self:BaseJobManager, handle: WorkerHandle) -> None:
         handle.stop_reason = 'replace'
         handle.stop(ask=True)
 
-# %% ../../nbs/managers/base.ipynb #5f7e5a2b
+# %% ../../nbs/managers/base.ipynb #4398ab9a
 _MAX_LINE = 8192  # bytes
 
 @patch
@@ -778,6 +819,7 @@ def _note_line(self:BaseJobManager, handle: WorkerHandle, line: bytes) -> None:
 @patch
 def _read_output(self:BaseJobManager, handle: WorkerHandle) -> None:
     "Read what the job printed up to its result."
+    if not handle.has_output(): return
     handle.read_output()
     if handle.tail: self.on_output(handle, b'\n')
 
@@ -841,7 +883,7 @@ def _crash(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> _End
     fault = Fault.OUT_OF_MEMORY if handle.was_killed_for_memory() else Fault.WORKER_CRASHED
     return _failed(fault, handle.describe_end(), handle.last_words, exit_code=handle.exitcode, killed_worker=True)
 
-# %% ../../nbs/managers/base.ipynb #28d8cfe9
+# %% ../../nbs/managers/base.ipynb #a913c5aa
 @patch
 def _handle_worker_error(self:BaseJobManager,
     handle: WorkerHandle | None = None  # The one that is gone; None: the first worker's place
@@ -855,6 +897,7 @@ def _after_failure(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None
     if self._is_closed: return self._answer_start(slot, WorkerStartError("the manager was shut down"))
     if handle is not None and handle.was_standby and not handle.was_ready and not handle.error:
         return self._start_in(slot)   # it was dead when it was promoted, or about to be: a fresh process comes next
+    if handle is not None and handle.is_excused: return self._start_in(slot)
     if not by_us: slot.budget.failures += 1
     policy = self.worker_config.restart_policy
     if policy is RestartPolicy.NEVER and not (handle and handle.stop_reason in ('replace', 'restart')):
@@ -1026,7 +1069,7 @@ def clear_completed_jobs(
     "Clear completed, failed, and cancelled jobs."
     with self._lock: return self._book.clear()
 
-# %% ../../nbs/managers/base.ipynb #8120f925
+# %% ../../nbs/managers/base.ipynb #7c307d2e
 @patch
 async def wait_for_job(
     self:BaseJobManager,
@@ -1041,12 +1084,19 @@ async def wait_for_job(
         sleeper = asyncio.get_running_loop().create_future()
         record.end_waiters.append(sleeper)
     try:
-        async with asyncio.timeout(timeout): await sleeper
+        if timeout is None: await sleeper
+        else:
+            async with asyncio.timeout(timeout): await sleeper
     finally:
-        with self._lock, contextlib.suppress(ValueError): record.end_waiters.remove(sleeper)
+        if not record.is_finished: self._forget_waiter(record.end_waiters, sleeper)
     return record.job
 
-# %% ../../nbs/managers/base.ipynb #0d7b2063
+@patch
+def _forget_waiter(self:BaseJobManager, waiters: list[asyncio.Future], sleeper: asyncio.Future) -> None:
+    "A caller that goes away leaves nothing behind."
+    with self._lock, contextlib.suppress(ValueError): waiters.remove(sleeper)
+
+# %% ../../nbs/managers/base.ipynb #0c3abf6a
 @patch
 async def stream_job(
     self:BaseJobManager,
@@ -1065,8 +1115,8 @@ async def stream_job(
         if len(chunks) >= 1000: await asyncio.sleep(0)   # far behind: let others in between
         if chunks: continue
         try: await sleeper
-        finally:   # a reader that goes away leaves nothing behind
-            with self._lock, contextlib.suppress(ValueError): record.chunk_waiters.remove(sleeper)
+        finally:
+            if not sleeper.done() or sleeper.cancelled(): self._forget_waiter(record.chunk_waiters, sleeper)
 
 # %% ../../nbs/managers/base.ipynb #eb526e51
 @patch
@@ -1270,7 +1320,7 @@ def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
         _log.exception("no configuration for plugin %s", plugin_id)
         return {}
 
-# %% ../../nbs/managers/base.ipynb #63c883df
+# %% ../../nbs/managers/base.ipynb #e1b9d497
 @patch
 def shutdown(self:BaseJobManager) -> None:
     "Shutdown the manager and cleanup resources."
@@ -1286,7 +1336,8 @@ def shutdown(self:BaseJobManager) -> None:
 @patch
 def _is_interrupted(self:BaseJobManager) -> bool:
     "Whether this is a signal handler, above a frame that holds a lock which the supervisor needs."
-    return any(getattr(lock, '_is_owned', bool)() for lock in (self._lock, self._hub.lock))
+    locks = [self._lock, self._hub.lock, *(s.handle.reading for s in self._slots if s.handle is not None)]
+    return any(getattr(lock, '_is_owned', bool)() for lock in locks)
 
 @patch
 async def aclose(self:BaseJobManager) -> None:

@@ -22,12 +22,12 @@ from ..core import context as context
 from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, seal as seal
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
-from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerResponseType as WorkerResponseType, WorkerStreamChunk as WorkerStreamChunk
+from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerStreamChunk as WorkerStreamChunk
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
 from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, is_finished as is_finished, pick_worker as pick_worker
-from .supervisor import ForkServer as ForkServer, Guard as Guard, Launch as Launch, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
+from .supervisor import ForkServer as ForkServer, Guard as Guard, Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 _log = logging.getLogger(__name__)
 
@@ -173,6 +173,14 @@ class BaseJobManager(ABC, Generic[JobType]):
         """A worker said something. In the supervisor's thread."""
         ...
 
+    def is_quick(self, handle: WorkerHandle, message: Any) -> bool:
+        """Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."""
+        ...
+
+    def _lend(self, handle: WorkerHandle) -> None:
+        """Let the running loop read what this worker sends, if that is of use."""
+        ...
+
     def on_nonsense(self, handle: WorkerHandle, message: Any, error: Exception) -> None:
         """A message could not be handled; if it should have been a result, there will be no other."""
         ...
@@ -240,6 +248,8 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _run_hooks(self, record: JobRecord) -> None: ...
 
     def _after_job(self, handle: WorkerHandle, record: JobRecord) -> None: ...
+
+    def _stop_idle(self, handle: WorkerHandle) -> None: ...
 
     def _is_worn(self, handle: WorkerHandle) -> bool: ...
 
@@ -331,6 +341,10 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     async def wait_for_job(self, job_id: str, timeout: float | None=None) -> JobType:
         """Wait until a job has ended; `TimeoutError` after `timeout`, `JobNotFound` for an unknown id."""
+        ...
+
+    def _forget_waiter(self, waiters: list[asyncio.Future], sleeper: asyncio.Future) -> None:
+        """A caller that goes away leaves nothing behind."""
         ...
 
     def stream_job(self, job_id: str) -> AsyncIterator[WorkerStreamChunk]:
@@ -427,6 +441,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     def lifespan(self, app: Any=None) -> _Lifespan:
         """For `fast_app(lifespan=manager.lifespan)` or `Starlette(lifespan=...)`: shuts the manager down with the app."""
         ...
+_OWN_KEYS = frozenset({'params', 'plugin_name', 'stream', 'job_id', 'type'})
 
 def _split_request(request: Mapping[str, Any], job_id: str, plugin_name: str) -> tuple[str, bool, dict[str, Any]]:
     """Plugin name, stream or not, parameters."""
@@ -437,12 +452,19 @@ def _seal_params(params: dict[str, Any], max_bytes: int) -> Sealed:
     ...
 
 def _why_unpicklable(params: dict[str, Any]) -> str | None: ...
+_PLAIN_OPTIONS = JobOptions()
+
+def _options_of(job: BaseJob) -> JobOptions: ...
+_EXECUTE = WorkerRequestType.EXECUTE.value
 
 def _event_data(job: BaseJob, **extra: Any) -> dict[str, Any]: ...
 
 def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None: ...
 _STANDBY_DELAY_SECONDS = 1.0
+
+def _is_plain_result(message: dict[str, Any]) -> bool: ...
 _TEXTS = ('stream_chunk', 'stream_chunks')
+_QUICK_CHUNKS = 64
 _FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress', 'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates', 'loading': '_handle_loading', 'loaded': '_handle_loaded'}
 
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
@@ -458,7 +480,7 @@ _FROM_WORKER = {'ready': _on_ready, 'error': _on_start_error, 'response': _on_re
 
 def _resolve(ticket: concurrent.futures.Future | None, value: Any) -> None: ...
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Ending:
     status: JobStatus
     fault: Fault | None = None

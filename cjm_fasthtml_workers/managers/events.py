@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/events.ipynb #8cbdd7b5
+# %% ../../nbs/managers/events.ipynb #7e3125ff
 def _complete(futures: list[asyncio.Future]) -> None:
     for f in futures:
         if not f.done(): f.set_result(None)
@@ -34,14 +34,18 @@ class Wakeups:
 
     def flush(self) -> None:
         "Complete those that are due. From any thread; a loop that has closed is passed over."
+        if not self._futures: return
         by_loop: dict[Any, list[asyncio.Future]] = {}
         while self._futures:
             try: f = self._futures.popleft()
             except IndexError: break   # another thread was quicker
             by_loop.setdefault(f.get_loop(), []).append(f)
+        here = asyncio._get_running_loop()
         for loop, futures in by_loop.items():
-            try: loop.call_soon_threadsafe(_complete, futures)
-            except RuntimeError: pass   # its loop is closed: nobody waits any more
+            if loop is here: _complete(futures)
+            else:
+                try: loop.call_soon_threadsafe(_complete, futures)
+                except RuntimeError: pass   # its loop is closed: nobody waits any more
 
 # %% ../../nbs/managers/events.ipynb #9eac4400
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class EventStream:
         if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
         self._sleeper = None
 
-# %% ../../nbs/managers/events.ipynb #29efb73b
+# %% ../../nbs/managers/events.ipynb #72d25381
 _BROADCAST_SECONDS = 10.0  # for one event
 
 class EventHub:
@@ -119,11 +123,12 @@ class EventHub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task | None = None
         self._is_pinned = self._is_pumping = False
+        self._has_streams = False   # perhaps: whoever left without a word is noticed by the next event
 
     @property
     def is_quiet(self) -> bool:
         "Whether nobody listens."
-        return not self.streams and self.broadcaster is None
+        return self.broadcaster is None and not self._has_streams
 
     def use_loop(self, pin: bool = False) -> None:
         "Broadcast on the running loop, unless a live one is pinned (by the app's lifespan)."
@@ -133,7 +138,7 @@ class EventHub:
         with self.lock: self._loop, self._is_pinned, self._is_pumping = loop, pin, False
         if self._outgoing: self._start_pump()
 
-# %% ../../nbs/managers/events.ipynb #f25b1868
+# %% ../../nbs/managers/events.ipynb #2ecfc12f
 @patch
 def publish(self:EventHub,
     name: str,  # Such as 'completed'
@@ -142,7 +147,9 @@ def publish(self:EventHub,
     "Tell everybody. From any thread; whoever calls this flushes the wakeups."
     event = WorkerEvent(f'{self.worker_type}:{name}', data)
     with self.lock:
-        for s in list(self.streams):
+        streams = list(self.streams)
+        self._has_streams = bool(streams)
+        for s in streams:
             if s.job_id is None or s.job_id == data.get('job_id'): s._take(name, event)
     if self.broadcaster is None: return
     if len(self._outgoing) < _BUFFER or name not in _MINOR: self._outgoing.append(event)
@@ -154,7 +161,9 @@ def subscribe(self:EventHub,
 ) -> EventStream:
     "A stream of everything from now on."
     stream = EventStream(self, job_id)
-    with self.lock: self.streams.add(stream)
+    with self.lock:
+        self.streams.add(stream)
+        self._has_streams = True
     return stream
 
 @patch

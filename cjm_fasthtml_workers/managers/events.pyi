@@ -79,6 +79,7 @@ class EventHub:
     _pump: asyncio.Task | None
     _is_pinned: bool
     _is_pumping: bool
+    _has_streams: bool
 
     def __init__(self, worker_type: str, wakeups: Wakeups, broadcaster: Any=None): ...
 

@@ -340,10 +340,12 @@ def clear(self:JobBook) -> int:  # How many
     while self._finished: self._forget(self._finished.popleft())
     return n
 
-# %% ../../nbs/managers/jobs.ipynb #f850593f
+# %% ../../nbs/managers/jobs.ipynb #b33c7a24
 def pick_worker(
     plugin_name: str,  # What the job needs
     idle: Iterable[Any]  # Workers with `loaded` (names) and `last_used` (a time)
 ) -> Any:  # None if nobody is idle
     "The worker that should take the job."
+    idle = list(idle)
+    if len(idle) == 1: return idle[0]
     return min(idle, key=lambda w: (plugin_name not in w.loaded, w.last_used), default=None)

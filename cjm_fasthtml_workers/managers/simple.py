@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['plugin_path', 'SimpleJob', 'SimpleJobManager']
 
-# %% ../../nbs/managers/simple.ipynb #df6cf0a6
+# %% ../../nbs/managers/simple.ipynb #c54f92bf
 import copy
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from ..core.adapters import PlainPluginManager
 from ..core.config import WorkerConfig
@@ -35,7 +35,7 @@ def plugin_path(
         raise ValueError(f"{plugin.__qualname__} is inside a function: no worker can import it")
     return plugin if plugin.__module__ == '__main__' else f'{plugin.__module__}:{plugin.__qualname__}'
 
-# %% ../../nbs/managers/simple.ipynb #6a8001ee
+# %% ../../nbs/managers/simple.ipynb #60e231b8
 @dataclass(repr=False)
 class SimpleJob(BaseJob):
     "A job of a `SimpleJobManager`."
@@ -74,7 +74,7 @@ class SimpleJobManager(BaseJobManager[SimpleJob]):
 
     def create_job(self, /, plugin_id: str, **params: Any) -> SimpleJob:
         "A job with a random id; `params` are for the plugin."
-        job = SimpleJob(uuid4().hex, plugin_id)
+        job = SimpleJob(os.urandom(16).hex(), plugin_id)
         self._params[job.id] = params   # until the request is made
         return job
 
@@ -85,3 +85,5 @@ class SimpleJobManager(BaseJobManager[SimpleJob]):
     def extract_job_result(self, job: SimpleJob, result_data: dict[str, Any]) -> dict[str, Any]:
         "What the plugin returned."
         return result_data
+
+    extract_job_result.is_instant = True  # type: ignore[attr-defined]  # the event loop may call it

@@ -1,16 +1,16 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """One child's life: start it, watch it, ask it to end, make it end. And the one thread that owns processes and pipes."""
 from typing import Any as _Any
-__all__ = ['backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner', 'WorkerHandle', 'memory_kills', 'describe_exit', 'ForkServer']
-import ast
+__all__ = ['LEASE_SECONDS', 'backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner', 'WorkerHandle', 'memory_kills', 'describe_exit', 'ForkServer', 'Lease']
+import asyncio
 import contextlib
 import functools
 import heapq
 import itertools
 import logging
+import multiprocessing.process
 import multiprocessing.spawn
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from fastcore.basics import patch
-from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, open_channel as open_channel
+from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, open_channel as open_channel, unread_bytes as unread_bytes
 from ..core.config import RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, ChannelCorrupt as ChannelCorrupt
 from ..core.protocol import WorkerRequestType as WorkerRequestType
@@ -162,13 +162,15 @@ class Launch:
     env: dict[str, str] = field(default_factory=dict)
 
 class WorkerOwner(Protocol):
-    """Who is told what happens to a worker; all calls come from the supervisor's thread."""
+    """Who is told what happens to a worker, by the supervisor's thread; of what `is_quick`, also by an event loop."""
 
     def on_message(self, handle: 'WorkerHandle', message: Any) -> None: ...
 
     def on_nonsense(self, handle: 'WorkerHandle', message: Any, error: Exception) -> None: ...
 
     def on_output(self, handle: 'WorkerHandle', data: bytes) -> None: ...
+
+    def is_quick(self, handle: 'WorkerHandle', message: Any) -> bool: ...
 
     def on_exit(self, handle: 'WorkerHandle') -> None: ...
 
@@ -203,6 +205,7 @@ class WorkerHandle:
     job_at: int
     bytes_read: int | None
     was_standby: bool
+    is_excused: bool
     stop_reason: str | None
     waited: list[Any] | None
     was_ready: bool
@@ -210,6 +213,9 @@ class WorkerHandle:
     last_lines: deque[str]
     _memory_kills: _Any
     _read_texts: int
+    reading: threading.RLock
+    lease: Lease | None
+    _passed_on: deque[Any]
     _popen: subprocess.Popen[bytes]
     _timer: Timer | None
     _fds: list[int]
@@ -255,6 +261,10 @@ class WorkerHandle:
 
     def _launch(self) -> None: ...
 
+    def watch_results(self) -> None:
+        """Let the supervisor read the results; harmless when it does already."""
+        ...
+
     def _begin(self) -> None:
         """The process runs: guard it, watch it, tell it what to do."""
         ...
@@ -263,12 +273,12 @@ class WorkerHandle:
         """There is a process now."""
         ...
 
-    def on_forked_exit(self, exitcode: int) -> None:
+    def on_forked_exit(self, exitcode: int | None=None) -> None:
         """It ended, with this exit code."""
         ...
 
-    def on_orphaned(self, why: str) -> None:
-        """Nobody will say how it ended; on Linux it ended with the process that it was forked from."""
+    def on_orphaned(self, why: str, last_words: str | None=None) -> None:
+        """There will be no process, or nobody to say how it ended; on Linux it ends with the one that it was forked from."""
         ...
 
     def _watch_exit(self) -> None: ...
@@ -281,6 +291,10 @@ class WorkerHandle:
         """The process is dead: read what it still said, end what it left behind, then tell."""
         ...
 
+    def _end_unreported(self) -> None:
+        """The process that it was forked from is silent: it was stopped, or is about to die."""
+        ...
+
     def _reap(self) -> None: ...
 
     def _finish(self) -> None: ...
@@ -288,6 +302,10 @@ class WorkerHandle:
     def _read(self, channel: Receiver) -> None: ...
 
     def _deliver(self, read: Callable[[], list[Any]]) -> None: ...
+
+    def _tell(self, message: Any) -> None: ...
+
+    def _distrust(self, e: ChannelCorrupt) -> None: ...
 
     def _end_mute(self) -> None: ...
 
@@ -297,6 +315,16 @@ class WorkerHandle:
 
     def read_output(self, everything: bool=False) -> None:
         """Hand over what the process printed."""
+        ...
+
+    def has_output(self) -> bool:
+        """Whether it printed something that was not handed over yet."""
+        ...
+
+    def _is_quick(self, message: Any) -> bool: ...
+
+    def read_on_loop(self) -> bool:
+        """Read what has come and act on it, as far as that is quick."""
         ...
 
     def send(self, message: dict[str, Any]) -> None:
@@ -344,6 +372,7 @@ def memory_kills() -> int:
 def describe_exit(exitcode: int | None) -> str:
     """An exit code in words."""
     ...
+_FIRST_DIR = getattr(multiprocessing.process, 'ORIGINAL_DIR', None)
 _PACKAGE_HOME = str(Path(__file__).resolve().parents[2]) if '__file__' in globals() else os.getcwd()
 
 def _command(fds: list[int]) -> list[str]: ...
@@ -354,6 +383,12 @@ def _python(name: str, call: str) -> list[str]:
     """A command that imports `name` from the worker's module and does `call`."""
     ...
 
+def _main_script() -> dict[str, str]:
+    """Where the app's main script is, in the words of `multiprocessing.spawn.prepare`; empty if there is none."""
+    ...
+
+def _surroundings(launch: Launch) -> dict[str, Any]: ...
+
 def _first_message(launch: Launch) -> dict[str, Any]: ...
 
 class ForkServer:
@@ -361,21 +396,81 @@ class ForkServer:
     supervisor: Supervisor
     guard: Guard
     config: WorkerConfig
-    handles: dict[int, WorkerHandle]
-    _asked: deque[WorkerHandle]
+    forked: dict[int, WorkerHandle]
+    _asked: deque[WorkerHandle | None]
+    _asked_at: float
+    _has_answered: bool
     _process: subprocess.Popen[bytes] | None
     _socket: socket.socket
+    _output_fd: _Any
+    _text: bytes
+    _said: bytes
+    _last_lines: deque[str]
 
     def __init__(self, supervisor: Supervisor, guard: Guard, config: WorkerConfig): ...
 
-    def fork(self, handle: 'WorkerHandle', fds: list[int], env: dict[str, str]) -> None:
+    def fork(self, handle: WorkerHandle, fds: list[int]) -> None:
         """Ask for a new process; `OSError` if that cannot be."""
         ...
 
+    def _ask(self, fds: list[int]) -> None: ...
+
     def _start(self) -> None: ...
+
+    def _launch(self, fd: int, output: int) -> subprocess.Popen[bytes]: ...
 
     def _read(self) -> None: ...
 
-    def close(self, why: str='the manager was shut down') -> None:
-        """End it; the next `fork` starts another one."""
+    def _receive(self) -> bytes: ...
+
+    def _take(self, kind: str, what: str, rest: str='') -> None: ...
+
+    def _take_end(self, handle: WorkerHandle | None, exitcode: int) -> None: ...
+
+    def _read_output(self) -> None: ...
+
+    def abandon(self, handle: WorkerHandle) -> None:
+        """Let nobody wait for the process that was asked for."""
         ...
+
+    def close(self, why: str='') -> None:
+        """End it and what it left behind; the next `fork` starts another one."""
+        ...
+LEASE_SECONDS = 0.1
+
+class Lease:
+    """The right of an event loop to read a worker's results, for as long as they keep coming."""
+    handle: WorkerHandle
+    loop: asyncio.AbstractEventLoop
+    until: float
+    fd: int
+
+    def __init__(self, handle: WorkerHandle, loop: asyncio.AbstractEventLoop): ...
+
+    def renew(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep it for another while, if it is this loop's."""
+        ...
+
+    def _read(self) -> None:
+        """On the loop: something has come."""
+        ...
+
+    def _give_back(self) -> None: ...
+
+    def _release(self) -> None: ...
+
+    def _close(self) -> None: ...
+
+    def __del__(self) -> None: ...
+
+    def _begin(self) -> None: ...
+
+    def _check(self) -> None:
+        """Has anything come lately?"""
+        ...
+
+    def end(self) -> None:
+        """The supervisor reads from now on; of its thread only."""
+        ...
+
+    def _end(self) -> None: ...

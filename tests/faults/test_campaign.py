@@ -20,8 +20,8 @@ from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.core.errors import ChannelClosed, JobNotFound
 from tests.faults.harness import TERMINAL, run_case
 
-JOBS = int(os.environ.get('FAULTS_CAMPAIGN_JOBS', 300))
-KILLS = int(os.environ.get('FAULTS_CAMPAIGN_KILLS', 30))
+JOBS = int(os.environ.get('FAULTS_CAMPAIGN_JOBS', 200))
+KILLS = int(os.environ.get('FAULTS_CAMPAIGN_KILLS', 20))
 LIMIT = 60 + JOBS / 20 + KILLS / 2
 
 KINDS = {   # name: what it does, how it may end when nobody interferes
@@ -166,7 +166,9 @@ def writev(fd, pieces):
     while data: data = data[os.write(fd, data):]
     os.kill(os.getpid(), signal.SIGKILL)
 class Os:
-    def __getattr__(self, name): return writev if name == 'writev' else getattr(os, name)
+    def __getattr__(self, name): return getattr(os, name)
+    def write(self, fd, data): return writev(fd, [data])
+    writev = staticmethod(writev)
 result['data'] = 'y' * size
 channels.os = Os()   # from now on it is counted
 '''
