@@ -209,13 +209,14 @@ class _End:
         fd, self.fd = self.fd, -1
         return fd
 
-# %% ../../nbs/core/channels.ipynb #e0f5a5b0
+# %% ../../nbs/core/channels.ipynb #2791b0e0
 def unread_bytes(
     fd: int  # Either end of a pipe
 ) -> int:
     "How much lies in a pipe, without a read; `OSError` where the system does not say."
     return struct.unpack('i', fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
 
+# %% ../../nbs/core/channels.ipynb #48a942fb
 class _Writer(_End):
     "A writing end, and what waits to be written."
     def __init__(self, fd: int):

@@ -480,7 +480,7 @@ def child_main(
     _flush_output()
     os._exit(code)   # threads that a plugin left behind must not keep the process
 
-# %% ../../nbs/core/worker.ipynb #97f5ece5
+# %% ../../nbs/core/worker.ipynb #7acaa88a
 class _ForkServer:
     "Forks workers for whoever sits at the other end of a socket."
     def __init__(self, sock: Any):
@@ -522,6 +522,7 @@ class _ForkServer:
         while ended := _next_ended():
             self.sock.sendall(f'ended {ended[0]} {os.waitstatus_to_exitcode(ended[1])}\n'.encode())
 
+# %% ../../nbs/core/worker.ipynb #24c0f70c
 def _next_ended() -> tuple[int, int] | None:  # A child's number and status; None: no other has ended
     try:
         if hasattr(os, 'waitid'):   # what it left behind is ended while its number is still its own

@@ -463,7 +463,7 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
         except Exception: _log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
     return configs
 
-# %% ../../nbs/managers/base.ipynb #e94e2a82
+# %% ../../nbs/managers/base.ipynb #44e8e74d
 @patch
 def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     "A worker said something. In the supervisor's thread."
@@ -478,6 +478,7 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
         if kind == 'result': self._read_output(handle)
         getattr(self, _FROM_JOB[kind])(message)
 
+# %% ../../nbs/managers/base.ipynb #0ae6f792
 @patch
 def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
     "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
@@ -498,6 +499,7 @@ def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
     try: Lease(handle, asyncio.get_running_loop())
     except (NotImplementedError, OSError): self._can_lend = False   # a loop without descriptors, or none left
 
+# %% ../../nbs/managers/base.ipynb #810ac4ec
 @patch
 def on_nonsense(self:BaseJobManager, handle: WorkerHandle, message: Any, error: Exception) -> None:
     "A message could not be handled; if it should have been a result, there will be no other."

@@ -35,12 +35,13 @@ def plugin_path(
         raise ValueError(f"{plugin.__qualname__} is inside a function: no worker can import it")
     return plugin if plugin.__module__ == '__main__' else f'{plugin.__module__}:{plugin.__qualname__}'
 
-# %% ../../nbs/managers/simple.ipynb #60e231b8
+# %% ../../nbs/managers/simple.ipynb #b4de7381
 @dataclass(repr=False)
 class SimpleJob(BaseJob):
     "A job of a `SimpleJobManager`."
     __repr__ = BaseJob.__repr__
 
+# %% ../../nbs/managers/simple.ipynb #b1651d06
 class SimpleJobManager(BaseJobManager[SimpleJob]):
     "Runs jobs with plain classes as plugins."
     def __init__(

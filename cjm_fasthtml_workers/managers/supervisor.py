@@ -484,7 +484,7 @@ def _begin(self:WorkerHandle) -> None:
     if self.pid is not None: self._watch_exit()
     self.send(_first_message(self.launch))
 
-# %% ../../nbs/managers/supervisor.ipynb #bb829473
+# %% ../../nbs/managers/supervisor.ipynb #134fd003
 class ForkServer:
     "A process that forks workers for us; of the supervisor's thread."
     def __init__(self, supervisor: Supervisor, guard: Guard, config: WorkerConfig):
@@ -513,34 +513,37 @@ class ForkServer:
         if self._process is None: self._start()
         socket.send_fds(self._socket, [b'f'], fds)
 
-    def _start(self) -> None:
-        with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
-            self._socket, other = socket.socketpair()
-            mine.callback(self._socket.close)
-            theirs.callback(other.close)
-            self._output_fd, output = os.pipe()
-            mine.callback(os.close, self._output_fd)
-            theirs.callback(os.close, output)
-            self._process, self._has_answered = self._launch(other.fileno(), output), False
-            mine.pop_all()
-        self._socket.setblocking(False)
-        os.set_blocking(self._output_fd, False)
-        _open_fds.update((self._socket.fileno(), self._output_fd))
-        self.supervisor.watch(self._socket.fileno(), selectors.EVENT_READ, self._read)
-        self.supervisor.watch(self._output_fd, selectors.EVENT_READ, self._read_output)
+# %% ../../nbs/managers/supervisor.ipynb #f66c5550
+@patch
+def _start(self:ForkServer) -> None:
+    with contextlib.ExitStack() as mine, contextlib.ExitStack() as theirs:
+        self._socket, other = socket.socketpair()
+        mine.callback(self._socket.close)
+        theirs.callback(other.close)
+        self._output_fd, output = os.pipe()
+        mine.callback(os.close, self._output_fd)
+        theirs.callback(os.close, output)
+        self._process, self._has_answered = self._launch(other.fileno(), output), False
+        mine.pop_all()
+    self._socket.setblocking(False)
+    os.set_blocking(self._output_fd, False)
+    _open_fds.update((self._socket.fileno(), self._output_fd))
+    self.supervisor.watch(self._socket.fileno(), selectors.EVENT_READ, self._read)
+    self.supervisor.watch(self._output_fd, selectors.EVENT_READ, self._read_output)
 
-    def _launch(self, fd: int, output: int) -> subprocess.Popen[bytes]:
-        args = fd, list(self.config.preload_modules), _sys_path(), os.getpid()
-        env = self.config.worker_env if isinstance(self.config.worker_env, Mapping) else {}
-        process = subprocess.Popen(_python('fork_server_main', f'fork_server_main{args!r}'), pass_fds=[fd],
-                                   stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **env},
-                                   start_new_session=True)
-        try: self.guard.tell('+', process.pid)
-        except OSError:
-            process.kill()
-            process.wait()
-            raise
-        return process
+@patch
+def _launch(self:ForkServer, fd: int, output: int) -> subprocess.Popen[bytes]:
+    args = fd, list(self.config.preload_modules), _sys_path(), os.getpid()
+    env = self.config.worker_env if isinstance(self.config.worker_env, Mapping) else {}
+    process = subprocess.Popen(_python('fork_server_main', f'fork_server_main{args!r}'), pass_fds=[fd],
+                               stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **env},
+                               start_new_session=True)
+    try: self.guard.tell('+', process.pid)
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
+    return process
 
 # %% ../../nbs/managers/supervisor.ipynb #dbd518a6
 @patch
@@ -707,7 +710,7 @@ def _finish(self:WorkerHandle) -> None:
             if fd >= 0: os.close(fd)
     self.owner.on_exit(self)
 
-# %% ../../nbs/managers/supervisor.ipynb #48520ece
+# %% ../../nbs/managers/supervisor.ipynb #99baf9f7
 @patch
 def _read(self:WorkerHandle, channel: Receiver) -> None:
     try: self._deliver(channel.read_available)
@@ -739,6 +742,7 @@ def _end_mute(self:WorkerHandle) -> None:
     self.error = self.error or "the worker closed its pipes"
     self.kill()
 
+# %% ../../nbs/managers/supervisor.ipynb #36037871
 @patch
 def drain(self:WorkerHandle) -> None:
     "Hand over everything that has arrived by now."
