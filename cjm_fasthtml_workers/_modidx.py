@@ -1069,6 +1069,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                           'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.Guard._start': ( 'managers/supervisor.html#guard._start',
                                                                                                                      'cjm_fasthtml_workers/managers/supervisor.py'),
+                                                          'cjm_fasthtml_workers.managers.supervisor.Guard._write': ( 'managers/supervisor.html#guard._write',
+                                                                                                                     'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.Guard.close': ( 'managers/supervisor.html#guard.close',
                                                                                                                     'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.Guard.tell': ( 'managers/supervisor.html#guard.tell',

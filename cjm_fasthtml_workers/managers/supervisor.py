@@ -212,7 +212,7 @@ def _close_in_forks() -> None:
     "Arrange it, once per process, and not before there is something to close."
     os.register_at_fork(after_in_child=_close_inherited)
 
-# %% ../../nbs/managers/supervisor.ipynb #9d008fce
+# %% ../../nbs/managers/supervisor.ipynb #a6a7fb12
 _GUARD = '''
 groups=
 while read -r sign id; do
@@ -228,7 +228,7 @@ class Guard:
     "A process that ends our process groups when the app is gone, however it went."
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._fd = -1
+        self._fd, self._groups = -1, dict[int, None]()   # groups: those on the list
 
     def _start(self) -> None:
         read_end, self._fd = os.pipe()
@@ -251,8 +251,16 @@ class Guard:
         group: int  # Number of a process group
     ) -> None:
         "Put a group on the list, or take it off."
+        if sign == '+': self._groups[group] = None
+        else: self._groups.pop(group, None)
+        try: self._write(f'{sign} {group}\n')
+        except BrokenPipeError:   # somebody has killed it: another one takes over the whole list
+            self.close()
+            self._write(''.join(f'+ {g}\n' for g in self._groups))
+
+    def _write(self, lines: str) -> None:
         if self._fd < 0: self._start()
-        with contextlib.suppress(OSError): os.write(self._fd, f'{sign} {group}\n'.encode())
+        with contextlib.suppress(BlockingIOError): os.write(self._fd, lines.encode())
 
     def close(self) -> None:
         "Send it home."

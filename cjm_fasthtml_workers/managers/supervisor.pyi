@@ -140,6 +140,7 @@ class Guard:
     """A process that ends our process groups when the app is gone, however it went."""
     _process: subprocess.Popen[bytes] | None
     _fd: _Any
+    _groups: _Any
 
     def __init__(self) -> None: ...
 
@@ -150,6 +151,8 @@ class Guard:
     def tell(self, sign: str, group: int) -> None:
         """Put a group on the list, or take it off."""
         ...
+
+    def _write(self, lines: str) -> None: ...
 
     def close(self) -> None:
         """Send it home."""
