@@ -1169,6 +1169,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                                      'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.WorkerHandle._finish': ( 'managers/supervisor.html#workerhandle._finish',
                                                                                                                              'cjm_fasthtml_workers/managers/supervisor.py'),
+                                                          'cjm_fasthtml_workers.managers.supervisor.WorkerHandle._follow': ( 'managers/supervisor.html#workerhandle._follow',
+                                                                                                                             'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.WorkerHandle._is_quick': ( 'managers/supervisor.html#workerhandle._is_quick',
                                                                                                                                'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.WorkerHandle._launch': ( 'managers/supervisor.html#workerhandle._launch',

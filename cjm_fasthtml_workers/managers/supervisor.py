@@ -443,7 +443,7 @@ def _abandon(self:WorkerHandle) -> None:
     if self.fork_server is None: self._reap()
     with contextlib.suppress(OSError): self.guard.tell('-', self._pid)
 
-# %% ../../nbs/managers/supervisor.ipynb #c7fb8731
+# %% ../../nbs/managers/supervisor.ipynb #3fa62223
 @patch
 def _launch(self:WorkerHandle) -> None:
     limit = self.launch.config.max_message_bytes
@@ -480,17 +480,23 @@ def watch_results(self:WorkerHandle) -> None:
 
 @patch
 def _begin(self:WorkerHandle) -> None:
-    "The process runs: guard it, watch it, tell it what to do."
-    if self.pid is not None: self.guard.tell('+', self._pid)
+    "The process is there, or asked for: tell it what to do."
     self._fds = [self.results.fd, self.responses.fd, self._output_fd]
     _open_fds.update(self._fds, (self.requests.fd, self.control.fd))
     for fd in (*self._fds, self.requests.fd, self.control.fd): os.set_blocking(fd, False)
-    read = selectors.EVENT_READ
-    self.watch_results()
-    self.supervisor.watch(self.responses.fd, read, lambda: self._read(self.responses))
-    self.supervisor.watch(self._output_fd, read, self.read_output)
-    if self.pid is not None: self._watch_exit()
+    self.supervisor.watch(self._output_fd, selectors.EVENT_READ, self.read_output)
+    if self.pid is not None: self._follow()
     self.send(_first_message(self.launch))
+
+@patch
+def _follow(self:WorkerHandle) -> None:
+    "Its number is known: guard it, watch it, and not before that listen to it."
+    self.guard.tell('+', self._pid)
+    self.watch_results()
+    self.supervisor.watch(self.responses.fd, selectors.EVENT_READ, lambda: self._read(self.responses))
+    if self.fork_server is None: return self._watch_exit()
+    if hasattr(os, 'pidfd_open'):
+        with contextlib.suppress(ProcessLookupError): self._watch_exit()   # it is gone, and its exit code on the way
 
 # %% ../../nbs/managers/supervisor.ipynb #134fd003
 class ForkServer:
@@ -595,7 +601,7 @@ def _read_output(self:ForkServer) -> None:
         self._last_lines.append(text)
         _log.info("fork server: %s", text)
 
-# %% ../../nbs/managers/supervisor.ipynb #cb2944fa
+# %% ../../nbs/managers/supervisor.ipynb #af137ee2
 @patch
 def abandon(self:ForkServer, handle: WorkerHandle) -> None:
     "Let nobody wait for the process that was asked for."
@@ -625,16 +631,16 @@ def close(self:ForkServer,
     self._asked, self.forked, self._text, self._said = deque(), {}, b'', b''
     words = '\n'.join(self._last_lines) or None
     self._last_lines.clear()
-    for handle in orphans: self.supervisor.call(handle.on_orphaned, why, words)   # later: it may want a new one at once
+    for handle in orphans:
+        handle.error, handle.error_traceback = handle.error or why, handle.error_traceback or words
+        self.supervisor.call(handle.on_orphaned, why)   # later: its owner may want a new one at once
 
-# %% ../../nbs/managers/supervisor.ipynb #4e1cfbd1
+# %% ../../nbs/managers/supervisor.ipynb #c65b9cb1
 @patch
 def on_forked(self:WorkerHandle, pid: int) -> None:
     "There is a process now."
     self.pid = self._pid = pid
-    self.guard.tell('+', pid)
-    if hasattr(os, 'pidfd_open'):
-        with contextlib.suppress(ProcessLookupError): self._watch_exit()   # it is gone, and its exit code on the way
+    self._follow()
 
 @patch
 def on_forked_exit(self:WorkerHandle,
@@ -645,17 +651,15 @@ def on_forked_exit(self:WorkerHandle,
     self._on_exit()
 
 @patch
-def on_orphaned(self:WorkerHandle,
-    why: str, last_words: str | None = None  # Of the process that it was or should have been forked from
-) -> None:
+def on_orphaned(self:WorkerHandle, why: str) -> None:
     "There will be no process, or nobody to say how it ended; on Linux it ends with the one that it was forked from."
     if self.state == 'dead': return
-    self.error, self.error_traceback = self.error or why, self.error_traceback or last_words
+    self.error = self.error or why
     self._signal_group(signal.SIGKILL)
     if self.pid is not None: self._on_exit()
     else: self._finish()
 
-# %% ../../nbs/managers/supervisor.ipynb #1b94d0e6
+# %% ../../nbs/managers/supervisor.ipynb #c196514a
 @patch
 def _watch_exit(self:WorkerHandle) -> None:
     if hasattr(os, 'pidfd_open'):
@@ -677,14 +681,14 @@ def _on_exit(self:WorkerHandle) -> None:
     "The process is dead: read what it still said, end what it left behind, then tell."
     if self.state == 'dead': return
     if self.state == 'ready': self.state = 'stopping'   # it takes no other job
-    if self.fork_server is None: self._signal_group(signal.SIGKILL)
-    elif self._pid in self.fork_server.forked:   # its exit code is on the way, and its group has been ended
+    if self.fork_server is not None and self._pid in self.fork_server.forked:   # its exit code is on the way
         if self._pidfd >= 0: self.supervisor.unwatch(self._pidfd)
         self.supervisor.call_later(1.0, self._end_unreported)
         return
+    if self.fork_server is None or self.exitcode is None: self._signal_group(signal.SIGKILL)   # nobody else did
     for channel in (self.responses, self.results): self._deliver(channel.drain)
     self.read_output(everything=True)
-    self.guard.tell('-', self._pid)
+    with contextlib.suppress(OSError): self.guard.tell('-', self._pid)
     self.bytes_read = self.requests.bytes_read()
     self._reap()
     self._finish()

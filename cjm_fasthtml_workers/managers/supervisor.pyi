@@ -269,7 +269,11 @@ class WorkerHandle:
         ...
 
     def _begin(self) -> None:
-        """The process runs: guard it, watch it, tell it what to do."""
+        """The process is there, or asked for: tell it what to do."""
+        ...
+
+    def _follow(self) -> None:
+        """Its number is known: guard it, watch it, and not before that listen to it."""
         ...
 
     def on_forked(self, pid: int) -> None:
@@ -280,7 +284,7 @@ class WorkerHandle:
         """It ended, with this exit code."""
         ...
 
-    def on_orphaned(self, why: str, last_words: str | None=None) -> None:
+    def on_orphaned(self, why: str) -> None:
         """There will be no process, or nobody to say how it ended; on Linux it ends with the one that it was forked from."""
         ...
 
