@@ -1053,6 +1053,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                           'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.ForkServer._take': ( 'managers/supervisor.html#forkserver._take',
                                                                                                                          'cjm_fasthtml_workers/managers/supervisor.py'),
+                                                          'cjm_fasthtml_workers.managers.supervisor.ForkServer._take_answers': ( 'managers/supervisor.html#forkserver._take_answers',
+                                                                                                                                 'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.ForkServer._take_end': ( 'managers/supervisor.html#forkserver._take_end',
                                                                                                                              'cjm_fasthtml_workers/managers/supervisor.py'),
                                                           'cjm_fasthtml_workers.managers.supervisor.ForkServer.abandon': ( 'managers/supervisor.html#forkserver.abandon',

@@ -480,7 +480,7 @@ def child_main(
     _flush_output()
     os._exit(code)   # threads that a plugin left behind must not keep the process
 
-# %% ../../nbs/core/worker.ipynb #7acaa88a
+# %% ../../nbs/core/worker.ipynb #f5b2d1b7
 class _ForkServer:
     "Forks workers for whoever sits at the other end of a socket."
     def __init__(self, sock: Any):
@@ -503,18 +503,24 @@ class _ForkServer:
         import socket
         data, fds, *_ = socket.recv_fds(self.sock, 1, 5)
         if not data: os._exit(0)
-        try: answer = f'forked {self._fork(fds)}'
+        gate: tuple[int, ...] = ()   # a pipe: the copy waits for its end, so that nobody acts whose number is not known
+        try:
+            gate = os.pipe()
+            answer = f'forked {self._fork(fds, *gate)}'
         except OSError as e: answer = f'failed {readable_line(e)}'
         for fd in fds: os.close(fd)
         self.sock.sendall(f'{answer}\n'.encode())
+        for fd in gate: os.close(fd)
 
-    def _fork(self, fds: list[int]) -> int:
+    def _fork(self, fds: list[int], gate: int, opener: int) -> int:
         if len(fds) != 5: raise OSError("its descriptors did not arrive")
         server_pid, pid = os.getpid(), os.fork()
         if pid: return pid
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for fd in (self.sock.detach(), self.wake_fd, self.wake_write_fd): os.close(fd)
+        os.close(opener)
+        os.read(gate, 1)
+        for fd in (gate, self.sock.detach(), self.wake_fd, self.wake_write_fd): os.close(fd)
         _become_worker(fds, server_pid)
 
     def _report_ends(self) -> None:

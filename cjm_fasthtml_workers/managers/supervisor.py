@@ -559,14 +559,18 @@ def _launch(self:ForkServer, fd: int, output: int) -> subprocess.Popen[bytes]:
         raise
     return process
 
-# %% ../../nbs/managers/supervisor.ipynb #dbd518a6
+# %% ../../nbs/managers/supervisor.ipynb #9971da92
 @patch
 def _read(self:ForkServer) -> None:
-    try: data = self._receive()
-    except BlockingIOError: return
-    if not data: return self.close()
+    with contextlib.suppress(BlockingIOError):
+        if not self._take_answers(): self.close()
+
+@patch
+def _take_answers(self:ForkServer) -> bool:  # False: it is dead, and there are no more; raises `BlockingIOError`
+    data = self._receive()
     *lines, self._text = (self._text + data).split(b'\n')
     for line in lines: self._take(*line.decode().split(' ', 2))
+    return bool(data)
 
 @patch
 def _receive(self:ForkServer) -> bytes:  # Empty: it is dead
@@ -601,7 +605,7 @@ def _read_output(self:ForkServer) -> None:
         self._last_lines.append(text)
         _log.info("fork server: %s", text)
 
-# %% ../../nbs/managers/supervisor.ipynb #af137ee2
+# %% ../../nbs/managers/supervisor.ipynb #0221ba1a
 @patch
 def abandon(self:ForkServer, handle: WorkerHandle) -> None:
     "Let nobody wait for the process that was asked for."
@@ -619,6 +623,8 @@ def close(self:ForkServer,
     with contextlib.suppress(ProcessLookupError, PermissionError): os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(OSError): self.guard.tell('-', process.pid)
     process.wait()
+    with contextlib.suppress(BlockingIOError):
+        while self._take_answers(): pass   # whom it had forked: they are to be ended
     self._read_output()
     for fd in (self._socket.fileno(), self._output_fd):
         self.supervisor.unwatch(fd)
