@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #cb7d6cfc
+# %% ../../nbs/managers/base.ipynb #b79c99a3
 import asyncio
 import atexit
 import concurrent.futures
@@ -36,8 +36,8 @@ from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProt
 from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
                                                   WorkerEvent)  # noqa: F401
 from .jobs import BaseJob, JobBook, JobLogs, JobRecord, JobType, is_finished, pick_worker
-from .supervisor import (ForkServer, Guard, Launch, Lease, RestartBudget, Supervisor,
-                                                      Timer, WorkerHandle, backoff_seconds)
+from .supervisor import (LEASE_SECONDS, ForkServer, Guard, Launch, Lease, RestartBudget,
+                                                      Supervisor, Timer, WorkerHandle, backoff_seconds)
 
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
@@ -210,7 +210,7 @@ def _why_unpicklable(params: dict[str, Any]) -> str | None:  # None: each of the
         except BaseException as e: return f"parameter {name!r} cannot be pickled: {error_line(e)}"
     return None
 
-# %% ../../nbs/managers/base.ipynb #c7efa032
+# %% ../../nbs/managers/base.ipynb #0008b880
 @patch_to(BaseJobManager)   # not `patch`: `self` is positional-only, so that a job may have a parameter called `self`
 async def start_job(
     self, /,
@@ -257,7 +257,8 @@ def _accept(self:BaseJobManager, record: JobRecord) -> None:
         handed_over = self._hand_over()
         is_short = self._missing_workers() > 0
     self._send(handed_over)
-    for handle, _ in handed_over: self._lend(handle)
+    if self._is_instant:
+        for handle, _ in handed_over: self._lend(handle)
     if is_short: supervisor.call(self._start_missing)
     self._wakeups.flush()
 
@@ -478,7 +479,7 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
         if kind == 'result': self._read_output(handle)
         getattr(self, _FROM_JOB[kind])(message)
 
-# %% ../../nbs/managers/base.ipynb #0ae6f792
+# %% ../../nbs/managers/base.ipynb #75f4d659
 @patch
 def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
     "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
@@ -495,7 +496,7 @@ def _is_plain_result(message: dict[str, Any]) -> bool:
 def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
     "Let the running loop read what this worker sends, if that is of use."
     if handle.lease is not None: return handle.lease.renew(asyncio.get_running_loop())
-    if not self._is_instant or not self._can_lend or handle.state != 'ready': return
+    if not self._can_lend or handle.state != 'ready': return
     try: Lease(handle, asyncio.get_running_loop())
     except (NotImplementedError, OSError): self._can_lend = False   # a loop without descriptors, or none left
 
@@ -1098,7 +1099,7 @@ def _forget_waiter(self:BaseJobManager, waiters: list[asyncio.Future], sleeper: 
     "A caller that goes away leaves nothing behind."
     with self._lock, contextlib.suppress(ValueError): waiters.remove(sleeper)
 
-# %% ../../nbs/managers/base.ipynb #0c3abf6a
+# %% ../../nbs/managers/base.ipynb #8278d76e
 @patch
 async def stream_job(
     self:BaseJobManager,
@@ -1116,9 +1117,12 @@ async def stream_job(
         for chunk in chunks: yield chunk
         if len(chunks) >= 1000: await asyncio.sleep(0)   # far behind: let others in between
         if chunks: continue
+        slept_at = time.monotonic()
         try: await sleeper
         finally:
             if not sleeper.done() or sleeper.cancelled(): self._forget_waiter(record.chunk_waiters, sleeper)
+        is_brisk = time.monotonic() - slept_at < LEASE_SECONDS / 2
+        if is_brisk and record.worker is not None and not record.is_finished: self._lend(record.worker)
 
 # %% ../../nbs/managers/base.ipynb #eb526e51
 @patch

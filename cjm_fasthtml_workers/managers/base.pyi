@@ -27,7 +27,7 @@ from ..core.worker import error_line as error_line, error_traceback as error_tra
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
 from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, is_finished as is_finished, pick_worker as pick_worker
-from .supervisor import ForkServer as ForkServer, Guard as Guard, Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
+from .supervisor import LEASE_SECONDS as LEASE_SECONDS, ForkServer as ForkServer, Guard as Guard, Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 _log = logging.getLogger(__name__)
 

@@ -54,7 +54,7 @@ class WorkerEvent:
     type: str  # f"{worker_type}:{name}"
     data: dict[str, Any]  # JSON; at least job_id, plugin_id and status
 
-# %% ../../nbs/managers/events.ipynb #b84216a8
+# %% ../../nbs/managers/events.ipynb #135d5de9
 _ENDINGS = ('completed', 'failed', 'cancelled')
 _MINOR = ('chunk', 'progress')   # may be left out for a reader that is too slow
 _BUFFER = 10_000  # events
@@ -98,14 +98,14 @@ class EventStream:
 
     def _end(self) -> None:
         self._ended = True
-        self._hub.streams.discard(self)
+        self._hub.forget(self)
         self._wake()
 
     def _wake(self) -> None:
         if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
         self._sleeper = None
 
-# %% ../../nbs/managers/events.ipynb #72d25381
+# %% ../../nbs/managers/events.ipynb #f693eb96
 _BROADCAST_SECONDS = 10.0  # for one event
 
 class EventHub:
@@ -117,18 +117,17 @@ class EventHub:
     ):
         self.worker_type, self.wakeups, self.broadcaster = worker_type, wakeups, broadcaster
         self.lock = threading.RLock()   # R: a signal handler may shut the manager down in the middle of an event
-        self.streams: weakref.WeakSet[EventStream] = weakref.WeakSet()   # one that was left is forgotten
+        self._streams: tuple[weakref.ref[EventStream], ...] = ()   # one that was left is forgotten
         self.awaited: set[EventStream] = set()   # nobody else may hold the task that sleeps in one
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task | None = None
         self._is_pinned = self._is_pumping = False
-        self._has_streams = False   # perhaps: whoever left without a word is noticed by the next event
 
     @property
     def is_quiet(self) -> bool:
         "Whether nobody listens."
-        return self.broadcaster is None and not self._has_streams
+        return self.broadcaster is None and not self._streams
 
     def use_loop(self, pin: bool = False) -> None:
         "Broadcast on the running loop, unless a live one is pinned (by the app's lifespan)."
@@ -138,7 +137,20 @@ class EventHub:
         with self.lock: self._loop, self._is_pinned, self._is_pumping = loop, pin, False
         if self._outgoing: self._start_pump()
 
-# %% ../../nbs/managers/events.ipynb #2ecfc12f
+# %% ../../nbs/managers/events.ipynb #0b268c5c
+@patch
+def streams(self:EventHub) -> list[EventStream]:
+    "Those that somebody still holds."
+    found = [s for ref in self._streams if (s := ref()) is not None]
+    if len(found) < len(self._streams):
+        with self.lock: self._streams = tuple(ref for ref in self._streams if ref() is not None)
+    return found
+
+@patch
+def forget(self:EventHub, stream: EventStream) -> None:
+    "It has ended."
+    with self.lock: self._streams = tuple(ref for ref in self._streams if ref() not in (None, stream))
+
 @patch
 def publish(self:EventHub,
     name: str,  # Such as 'completed'
@@ -147,9 +159,7 @@ def publish(self:EventHub,
     "Tell everybody. From any thread; whoever calls this flushes the wakeups."
     event = WorkerEvent(f'{self.worker_type}:{name}', data)
     with self.lock:
-        streams = list(self.streams)
-        self._has_streams = bool(streams)
-        for s in streams:
+        for s in self.streams():
             if s.job_id is None or s.job_id == data.get('job_id'): s._take(name, event)
     if self.broadcaster is None: return
     if len(self._outgoing) < _BUFFER or name not in _MINOR: self._outgoing.append(event)
@@ -162,15 +172,14 @@ def subscribe(self:EventHub,
     "A stream of everything from now on."
     stream = EventStream(self, job_id)
     with self.lock:
-        self.streams.add(stream)
-        self._has_streams = True
+        self._streams += (weakref.ref(stream),)
     return stream
 
 @patch
 def close(self:EventHub) -> None:
     "End all streams."
     with self.lock:
-        for s in list(self.streams): s._end()
+        for s in self.streams(): s._end()
 
 # %% ../../nbs/managers/events.ipynb #a446078d
 @patch

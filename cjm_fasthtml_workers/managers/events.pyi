@@ -72,14 +72,13 @@ class EventHub:
     wakeups: Wakeups
     broadcaster: Any
     lock: threading.RLock
-    streams: weakref.WeakSet[EventStream]
+    _streams: tuple[weakref.ref[EventStream], ...]
     awaited: set[EventStream]
     _outgoing: deque[WorkerEvent]
     _loop: asyncio.AbstractEventLoop | None
     _pump: asyncio.Task | None
     _is_pinned: bool
     _is_pumping: bool
-    _has_streams: bool
 
     def __init__(self, worker_type: str, wakeups: Wakeups, broadcaster: Any=None): ...
 
@@ -90,6 +89,14 @@ class EventHub:
 
     def use_loop(self, pin: bool=False) -> None:
         """Broadcast on the running loop, unless a live one is pinned (by the app's lifespan)."""
+        ...
+
+    def streams(self) -> list[EventStream]:
+        """Those that somebody still holds."""
+        ...
+
+    def forget(self, stream: EventStream) -> None:
+        """It has ended."""
         ...
 
     def publish(self, name: str, data: dict[str, Any]) -> None:
