@@ -169,14 +169,27 @@ def _is_plain(value: Any) -> bool:
         if type(k) is not str or type(v) not in _PLAIN: return False
     return True
 
-# %% ../../nbs/core/channels.ipynb #2822d8e4
+# %% ../../nbs/core/channels.ipynb #a007737e
+class _Apart:
+    "Has its `bytes` pickled out of band."
+    def __init__(self, data: bytes): self.data = data
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]: return bytes, (pickle.PickleBuffer(self.data),)
+
+def _seal_plain(value: dict[str, Any]) -> 'Sealed':
+    large = {k: _Apart(v) for k, v in value.items() if type(v) is bytes and len(v) >= _LARGE}
+    if not large: return Sealed(pickle.dumps(value, 5), is_plain=True)
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps({**value, **large}, 5, buffer_callback=buffers.append)
+    return Sealed(data, [b.raw() for b in buffers], is_plain=True)
+
+# %% ../../nbs/core/channels.ipynb #10e73df1
 def seal(
     value: Any,  # What is to cross
     copy: bool = False,  # Copy the buffers too: later changes to an array are not seen
     trial: bool = False  # Open it once, here, unless it is plain data
 ) -> Sealed:
     "Pickle `value`; raises whatever its pickling raises."
-    if _is_plain(value): return Sealed(pickle.dumps(value, 5), is_plain=True)
+    if _is_plain(value): return _seal_plain(value)
     stream = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
     pickler = _Sealer(stream, 5, buffer_callback=buffers.append)

@@ -6,7 +6,7 @@
 __all__ = ['LEASE_SECONDS', 'backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner',
            'WorkerHandle', 'memory_kills', 'describe_exit', 'ForkServer', 'Lease']
 
-# %% ../../nbs/managers/supervisor.ipynb #edd87661
+# %% ../../nbs/managers/supervisor.ipynb #fd5aa226
 import asyncio
 import contextlib
 import functools
@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 from fastcore.basics import patch
 
-from ..core.channels import Receiver, Sealed, Sender, open_channel, unread_bytes
+from ..core.channels import Receiver, Sealed, Sender, open_channel, set_pipe_size, unread_bytes
 from ..core.config import RestartPolicy, WorkerConfig
 from ..core.errors import ChannelClosed, ChannelCorrupt
 from ..core.protocol import WorkerRequestType
@@ -443,7 +443,7 @@ def _abandon(self:WorkerHandle) -> None:
     if self.fork_server is None: self._reap()
     with contextlib.suppress(OSError): self.guard.tell('-', self._pid)
 
-# %% ../../nbs/managers/supervisor.ipynb #3fa62223
+# %% ../../nbs/managers/supervisor.ipynb #da5d0aa4
 @patch
 def _launch(self:WorkerHandle) -> None:
     limit = self.launch.config.max_message_bytes
@@ -453,6 +453,7 @@ def _launch(self:WorkerHandle) -> None:
         for child_reads in (True, False, False, True):   # requests, results, responses, control
             reader, writer = open_channel(limit)
             own, other = (writer, reader) if child_reads else (reader, writer)
+            if len(ends) < 2: set_pipe_size(own.fd)   # fewer wake-ups for a large array
             ends.append(own)
             mine.callback(own.close)
             theirs.callback(other.close)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from fastcore.basics import patch
-from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, open_channel as open_channel, unread_bytes as unread_bytes
+from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, open_channel as open_channel, set_pipe_size as set_pipe_size, unread_bytes as unread_bytes
 from ..core.config import RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, ChannelCorrupt as ChannelCorrupt
 from ..core.protocol import WorkerRequestType as WorkerRequestType
