@@ -200,7 +200,7 @@ def seal(
     if trial and pickler.foreign: sealed.open()
     return sealed
 
-# %% ../../nbs/core/channels.ipynb #5f068b6f
+# %% ../../nbs/core/channels.ipynb #3e93f7bf
 class _End:
     "One end of a channel: a descriptor that is closed once."
     def __init__(self, fd: int):
@@ -216,6 +216,12 @@ class _End:
             if self.fd < 0: return
             fd, self.fd = self.fd, -1
             os.close(fd)
+
+    def duplicate(self) -> int:
+        "Another descriptor of the same end; raises `ChannelClosed`, and `OSError` if there are too many."
+        with self._lock:   # or the number might be somebody else's by now
+            if self.fd < 0: raise ChannelClosed("the channel is closed")
+            return os.dup(self.fd)
 
     def detach(self) -> int:
         "The descriptor, which is the caller's from now on."

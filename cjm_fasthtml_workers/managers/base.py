@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #b79c99a3
+# %% ../../nbs/managers/base.ipynb #00ccdde0
 import asyncio
 import atexit
 import concurrent.futures
@@ -28,7 +28,8 @@ from fastcore.basics import patch, patch_to
 from ..core import context
 from ..core.channels import Sealed, Unreadable, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
-from ..core.errors import JobQueueFull, ManagerClosed, MessageTooLarge, WorkerStartError
+from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge,
+                                              WorkerStartError)
 from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..core.worker import error_line, error_traceback, readable_line
 from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProtocol,
@@ -479,7 +480,7 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
         if kind == 'result': self._read_output(handle)
         getattr(self, _FROM_JOB[kind])(message)
 
-# %% ../../nbs/managers/base.ipynb #75f4d659
+# %% ../../nbs/managers/base.ipynb #8acc5164
 @patch
 def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
     "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
@@ -498,6 +499,7 @@ def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
     if handle.lease is not None: return handle.lease.renew(asyncio.get_running_loop())
     if not self._can_lend or handle.state != 'ready': return
     try: Lease(handle, asyncio.get_running_loop())
+    except ChannelClosed: pass   # it has died just now
     except (NotImplementedError, OSError): self._can_lend = False   # a loop without descriptors, or none left
 
 # %% ../../nbs/managers/base.ipynb #810ac4ec

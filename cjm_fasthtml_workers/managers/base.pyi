@@ -21,7 +21,7 @@ from fastcore.basics import patch, patch_to
 from ..core import context as context
 from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, seal as seal
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
-from ..core.errors import JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
+from ..core.errors import ChannelClosed as ChannelClosed, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerStreamChunk as WorkerStreamChunk
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol

@@ -705,7 +705,7 @@ def _end_unreported(self:WorkerHandle) -> None:
     "The process that it was forked from is silent: it was stopped, or is about to die."
     if self.state != 'dead' and self.fork_server.forked.pop(self._pid, None) is self: self.on_forked_exit()
 
-# %% ../../nbs/managers/supervisor.ipynb #e1358607
+# %% ../../nbs/managers/supervisor.ipynb #9f56ceb6
 @patch
 def _reap(self:WorkerHandle) -> None:
     if self.fork_server is not None: return
@@ -719,7 +719,12 @@ def _finish(self:WorkerHandle) -> None:
     if self._timer: self._timer.cancel()
     if self.lease is not None: self.lease.end()
     for fd in self._fds: self.supervisor.unwatch(fd)
-    if self._output_fd >= 0:   # it was launched
+    if self._output_fd >= 0: self._close_pipes()   # it was launched
+    self.owner.on_exit(self)
+
+@patch
+def _close_pipes(self:WorkerHandle) -> None:
+    with self.reading:   # a loop that is about to read must find either the pipe or that it is closed
         for end in (self.requests, self.results, self.responses, self.control):
             self.supervisor.unwatch(end.fd)
             _open_fds.discard(end.fd)
@@ -727,7 +732,6 @@ def _finish(self:WorkerHandle) -> None:
         for fd in (self._output_fd, self._pidfd):
             _open_fds.discard(fd)
             if fd >= 0: os.close(fd)
-    self.owner.on_exit(self)
 
 # %% ../../nbs/managers/supervisor.ipynb #99baf9f7
 @patch
@@ -785,18 +789,18 @@ def has_output(self:WorkerHandle) -> bool:
     try: return unread_bytes(self._output_fd) > 0
     except OSError: return True   # the system does not say; reading will
 
-# %% ../../nbs/managers/supervisor.ipynb #b2208ed0
+# %% ../../nbs/managers/supervisor.ipynb #c00ce169
 LEASE_SECONDS = 0.1
 
 class Lease:
     "The right of an event loop to read a worker's results, for as long as they keep coming."
     def __init__(self,
         handle: WorkerHandle,
-        loop: asyncio.AbstractEventLoop  # The running one; raises what its `add_reader` raises
+        loop: asyncio.AbstractEventLoop  # The running one; raises what its `add_reader` raises, or `ChannelClosed`
     ):
         self.handle, self.loop = handle, loop
         self.until: float = time.monotonic() + LEASE_SECONDS
-        self.fd: int = os.dup(handle.results.fd)   # -1 when it is closed
+        self.fd: int = handle.results.duplicate()   # -1 when it is closed
         _open_fds.add(self.fd)
         try: loop.add_reader(self.fd, self._read)
         except BaseException:
@@ -812,8 +816,8 @@ class Lease:
     def _read(self) -> None:
         "On the loop: something has come."
         handle = self.handle
-        if handle.lease is not self or not handle.reading.acquire(blocking=False): return self._give_back()
-        try: goes_on = handle.read_on_loop()
+        if not handle.reading.acquire(blocking=False): return self._give_back()
+        try: goes_on = handle.lease is self and handle.read_on_loop()
         finally: handle.reading.release()
         self.until = time.monotonic() + LEASE_SECONDS
         handle.supervisor.after_round()

@@ -153,7 +153,8 @@ async def case_counted_late(ctx):
     m, note = ctx.manager(config={'restart_policy': 'always'}), ctx.folder/'runs'
     await ctx.warm(m)
     channels.os, ctx.stall_limit = Os(), 1.0
-    try: await ctx.ended(await ctx.do(m, f'open({str(note)!r}, "a").write("x"); os._exit(7)'), 'failed', 'worker_crashed')
+    fatal = f'open({str(note)!r}, "a").write("x"); os._exit(7)'
+    try: await ctx.ended(await ctx.do(m, fatal), 'failed', 'worker_crashed')
     finally: channels.os = os
     assert note.read_text() == 'x'
 
