@@ -1,6 +1,6 @@
 # make test | check | docs | demo work on a machine that has Python 3.11 or later and make; docs and check also need npm
 .DEFAULT_GOAL := help
-.PHONY: help test lessons check prepare outputs docs demo clean
+.PHONY: help test lessons check prepare outputs docs bench demo clean
 
 # the first interpreter that is new enough; or say which: make PYTHON=python3.13 test
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -34,6 +34,9 @@ outputs: .venv/dev       ## run all notebooks and save what they show
 docs: .venv/dev          ## make the site in _docs/
 	$(PY) -m tools.docs site
 
+bench: .venv/bench       ## ours beside its peers; ARGS="--only roundtrip --rounds 3" takes a part
+	$(PY) -m benchmarks $(ARGS)
+
 demo: .venv/demo         ## serve the demo on this machine
 	$(PY) -m demo $(ARGS)
 
@@ -52,4 +55,8 @@ clean:     ## remove everything that was made, the environment too
 
 .venv/demo: .venv/made $(WHAT_IT_NEEDS)
 	$(PIP) install -e '.[demo]'
+	@touch $@
+
+.venv/bench: .venv/made $(WHAT_IT_NEEDS)
+	$(PIP) install -e '.[bench]'
 	@touch $@

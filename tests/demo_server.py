@@ -26,6 +26,14 @@ class DemoServer:
         "The process that holds the model: by far the largest child."
         return max(self.process.children(recursive=True), key=lambda child: child.memory_info().rss)
 
+    @contextmanager
+    def standstill(self) -> Iterator[None]:
+        "Stop the worker meanwhile: what runs, runs on afterwards."
+        worker = self.worker()
+        worker.suspend()
+        try: yield
+        finally: worker.resume()
+
 
 @contextmanager
 def serve_demo(

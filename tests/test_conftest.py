@@ -29,14 +29,14 @@ def test_descriptor(): os.open(__file__, os.O_RDONLY)
 def test_may(): os.open(__file__, os.O_RDONLY)
 
 def test_ends_soon():
-    threading.Thread(target=time.sleep, args=(.2,)).start()
-    subprocess.Popen(["sleep", ".2"])
+    threading.Thread(target=time.sleep, args=(.05,)).start()
+    subprocess.Popen(["sleep", ".05"])
 '''
 
 @pytest.mark.limit(90)
 def test_what_breaks_a_rule_is_named(tmp_path):
     rules = Path(__file__).with_name('conftest.py').read_text()
-    (tmp_path/'conftest.py').write_text(rules.replace('SETTLE_SECONDS = 5', 'SETTLE_SECONDS = 1'))
+    (tmp_path/'conftest.py').write_text(rules.replace('SETTLE_SECONDS = 5', 'SETTLE_SECONDS = .5'))
     (tmp_path/'pytest.ini').write_text('[pytest]\nmarkers =\n  limit\n  may_leave\n')
     (tmp_path/'test_cases.py').write_text(CASES)
     env = {k: v for k, v in os.environ.items() if k != 'TEST_RUN_TOKEN'}

@@ -237,15 +237,15 @@ def test_second_document_waits_and_cancel_keeps_the_queue(visitor: httpx.Client)
 
 @talks_to_server
 def test_killed_worker_is_told_and_replaced(server: DemoServer, visitor: httpx.Client) -> None:
-    page = start(visitor, 'invoice.png')
+    page = start(visitor)
     events(visitor, page, stop=lambda event: lines([event]))
     server.worker().kill()
     assert events(visitor, page)[-1][0] == 'end'
     whole = visitor.get(page).text
     assert 'The reader stopped unexpectedly' in whole and 'SIGKILL' in whole and 'Read again' in whole
-    assert 0 < whole.count('data-box=') < 51
+    assert 0 < whole.count('data-box=') < 19
     visitor.post(f'{page}/again')
-    assert len(lines(events(visitor, page))) == 51
+    assert len(lines(events(visitor, page))) == 19
     assert 'data-status="completed"' in visitor.get(page).text
 
 

@@ -150,12 +150,13 @@ def address(site):
     server.server_close()
     thread.join()
 
+SIZES = dict(width=1280, height=900), dict(width=390, height=844)   # a desktop, a phone
+
 @needs_npm
-@pytest.mark.parametrize('size', [(1280, 900), (390, 844)], ids=['desktop', 'phone'])
-def test_in_a_browser(address, browser, size):
+def test_in_a_browser(address, browser):
     "Pictures are drawn, search finds a name, nothing is asked of another host, no page is wider than the screen"
     from playwright.sync_api import expect
-    page = browser.new_page(viewport=dict(width=size[0], height=size[1]))
+    page = browser.new_page()
     asked, complaints = [], []
     page.on('request', lambda r: asked.append(r.url))
     page.on('pageerror', lambda e: complaints.append(str(e)))
@@ -165,17 +166,21 @@ def test_in_a_browser(address, browser, size):
                          'function (o) { return attach.call(this, {...o, mode: "open"}) }')
     for p in docs.read_pages():
         pictures = sum(c['source'].count('```mermaid') for c in p.cells)
-        page.goto(f'{address}{p.name}.html')
-        drawn = page.locator('div.mermaid svg:not([aria-roledescription="error"])')
-        try: expect(drawn).to_have_count(pictures, timeout=20_000)
-        except AssertionError as e: raise AssertionError(f'{p.name}: {pictures} pictures\n{complaints}') from e
-        assert page.evaluate('document.documentElement.scrollWidth') <= size[0], p.name
-    page.goto(f'{address}core/protocol.html')
-    if size[0] < 1000: page.locator('label[for="__search"].md-icon').first.click()
-    page.locator('input.md-search__input').click()
-    page.keyboard.type('WorkerConfig')
-    page.locator('.md-search-result__link', has_text='WorkerConfig').first.wait_for(timeout=20_000)
-    hrefs = page.locator('.md-search-result__link').evaluate_all('links => links.map(a => a.href)')
-    assert any('core/config.html' in h and '#workerconfig' in h for h in hrefs), hrefs
+        for size in SIZES:
+            page.set_viewport_size(size)
+            if pictures or size is SIZES[0]: page.goto(f'{address}{p.name}.html')   # a picture is drawn to its place
+            drawn = page.locator('div.mermaid svg:not([aria-roledescription="error"])')
+            try: expect(drawn).to_have_count(pictures, timeout=20_000)
+            except AssertionError as e: raise AssertionError(f'{p.name}: {pictures} pictures\n{complaints}') from e
+            assert page.evaluate('document.documentElement.scrollWidth') <= size['width'], (p.name, size)
+    for size in SIZES:
+        page.set_viewport_size(size)
+        page.goto(f'{address}core/protocol.html')
+        if size['width'] < 1000: page.locator('label[for="__search"].md-icon').first.click()
+        page.locator('input.md-search__input').click()
+        page.keyboard.type('WorkerConfig')
+        page.locator('.md-search-result__link', has_text='WorkerConfig').first.wait_for(timeout=20_000)
+        hrefs = page.locator('.md-search-result__link').evaluate_all('links => links.map(a => a.href)')
+        assert any('core/config.html' in h and '#workerconfig' in h for h in hrefs), (size, hrefs)
     assert asked and all(u.startswith((address, 'data:', 'blob:')) for u in asked), asked
     assert not complaints

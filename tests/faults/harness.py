@@ -11,6 +11,9 @@ The numbers I1 to I8 in the messages:
 I1 each accepted job ends in time; I2 an end never changes, and is told once; I3 a result belongs to its own job (by
 their `nonce`, which `ctx.start` gives); I4 the next three plain jobs complete; I5 the event loop never stalled; I6 no
 more children, threads, descriptors than before; I7 every waiter and stream woke up; I8 nothing on stderr but our log.
+
+On Linux that process is a fork of one that has only imported what all cases need, which takes most of the time of a
+start. FAULTS_EXEC=1, or an `env` of its own, starts each from nothing.
 """
 import asyncio
 import contextlib
@@ -23,8 +26,10 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,12 +56,13 @@ PLUGINS = {n: f'tests.faults.plugins:{n.title()}' for n in 'echo sleeper polite 
 
 # ---- Outside: start a case, watch it, judge it
 
-def family(token: str) -> list[psutil.Process]:
-    "All live processes that descend from the one that was given this token."
+def family(token: str, leader: int | None = None) -> list[psutil.Process]:
+    "All live processes that were given this token by their parents, and those in the session of this leader."
     found = []
     for p in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if p.environ().get(CASE_TOKEN) == token and p.status() != psutil.STATUS_ZOMBIE: found.append(p)
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            is_ours = os.getsid(p.pid) == leader or p.environ().get(CASE_TOKEN) == token
+            if is_ours and p.status() != psutil.STATUS_ZOMBIE: found.append(p)
     return found
 
 class App:
@@ -78,8 +84,10 @@ class App:
         self.popen.wait()
         for f in self._files: f.close()
 
+    def family(self) -> list[psutil.Process]: return family(self.token, self.pid)
+
     def kill_family(self) -> None:
-        for p in family(self.token):
+        for p in self.family():
             with contextlib.suppress(psutil.Error): p.kill()
 
     def said(self, what: int) -> str: return os.pread(self._files[what].fileno(), 2**26, 0).decode('utf-8', 'replace')
@@ -99,6 +107,11 @@ class App:
 
     def finish(self, timeout: float) -> int | None:  # None: it had to be killed
         "The exit code."
+        if hasattr(os, 'pidfd_open') and self.popen.poll() is None:   # `wait` looks 20 times a second only
+            fd = os.pidfd_open(self.pid)
+            select.select([fd], [], [], timeout)
+            os.close(fd)
+            timeout = 1
         try: return self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill_family()
@@ -107,7 +120,7 @@ class App:
 
     def left(self, timeout: float = 2.0) -> list[str]:
         "Who of its family is still there after `timeout`, the process itself not counted."
-        def look() -> list[psutil.Process]: return [p for p in family(self.token) if p.pid != self.pid]
+        def look() -> list[psutil.Process]: return [p for p in self.family() if p.pid != self.pid]
         deadline = time.monotonic() + timeout
         while (found := look()) and time.monotonic() < deadline: time.sleep(.02)
         out = []
@@ -115,11 +128,78 @@ class App:
             with contextlib.suppress(psutil.Error): out.append(f'{p.pid} {" ".join(p.cmdline())[:200]}')
         return out
 
+class Nursery:
+    "A process that has imported what all cases need, and forks one for each case."
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.popen = subprocess.Popen(
+            [sys.executable, '-X', 'faulthandler', '-m', 'tests.faults.harness', str(theirs.fileno())], cwd=HOME,
+            env={**os.environ, 'PYTHONPATH': str(HOME)}, stdin=subprocess.DEVNULL, start_new_session=True,
+            pass_fds=[theirs.fileno()])
+        theirs.close()
+        self.answers = self.socket.makefile('r')
+
+    def close(self) -> None:
+        self.answers.close()
+        self.socket.close()
+        self.popen.wait(10)
+
+class Fork(App):
+    "A case in a fork of the nursery."
+    nursery: Nursery | None = None   # while the tests run
+
+    def __init__(self, *args: str):
+        assert self.nursery
+        self.token = uuid.uuid4().hex
+        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        message = json.dumps([self.token, *args]).encode()
+        socket.send_fds(self.nursery.socket, [message], [f.fileno() for f in self._files])
+        self.pid = int(self.nursery.answers.readline())
+        self.code: int | None = None
+
+    def __exit__(self, *exc: Any) -> None:
+        self.finish(0)
+        self.kill_family()
+        for f in self._files: f.close()
+
+    def finish(self, timeout: float) -> int | None:
+        if self.code is not None: return self.code
+        assert self.nursery
+        in_time = bool(select.select([self.nursery.socket], [], [], timeout)[0])
+        if not in_time: self.kill_family()
+        self.code = int(self.nursery.answers.readline())
+        return self.code if in_time else None
+
+def serve(fd: int) -> list[str]:
+    "In the nursery: fork for each request. In the fork: what it is to run."
+    import httpx  # noqa: F401
+    import pytest  # noqa: F401
+    gc.collect()
+    gc.freeze()   # no fork is to look through all this again
+    with socket.socket(fileno=fd) as requests:
+        while True:
+            message, fds, *_ = socket.recv_fds(requests, 2**16, 2)
+            if not message: sys.exit()
+            if (pid := os.fork()) == 0: break
+            for f in fds: os.close(f)
+            with contextlib.suppress(BrokenPipeError):
+                requests.sendall(b'%d\n' % pid)
+                requests.sendall(b'%d\n' % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os.setsid()
+    for f, number in zip(fds, (1, 2), strict=True):
+        os.dup2(f, number)
+        os.close(f)
+    os.environ[CASE_TOKEN], *args = json.loads(message)
+    return args
+
 def strange_lines(stderr: str, allow: str | None = None) -> list[str]:
     "I8: what is on stderr and no log line of ours, and exceptions that only the supervisor's safety net caught."
     ok = re.compile(allow) if allow else None
     return [line for line in stderr.splitlines() if line.strip() and not (ok and ok.search(line))
             and (not line.startswith('LOG cjm_fasthtml_workers') or 'an action of the supervisor failed' in line)]
+
+def start_case(*what: str, env: dict[str, str] | None) -> App:
+    return App('-X', 'faulthandler', '-m', 'tests.faults.harness', *what, env=env)
 
 def run_case(
     case: Callable[..., Any] | str,  # The function, or "tests.faults.test_x:case_name"
@@ -130,9 +210,10 @@ def run_case(
 ) -> dict[str, Any]:  # What the case returned, 'stall_ms' added
     "Run a case in a process of its own; `AssertionError` with all that it said if anything does not hold."
     name = case if isinstance(case, str) else f'tests.faults.{case.__module__.rpartition(".")[2]}:{case.__name__}'
-    with App('-X', 'faulthandler', '-m', 'tests.faults.harness', name, str(timeout), json.dumps(args), env=env) as app:
+    what = name, str(timeout), json.dumps(args)
+    with Fork(*what) if Fork.nursery and not env else start_case(*what, env=env) as app:
         code = app.finish(timeout + 10)
-        left, out, err = app.left(), app.out, app.err
+        left, out, err = [] if code else app.left(), app.out, app.err
     strange = strange_lines(err, allow)
     said = f'\n---- stdout\n{out[-8000:]}\n---- stderr\n{err[-16000:]}'
     assert code is not None, f'{name} {args}: killed after {timeout} s{said}'
@@ -401,4 +482,4 @@ def main(name: str, timeout: str, args: str) -> None:
 
 if __name__ == '__main__':
     from tests.faults import harness  # not a second copy of everything, as `__main__`
-    harness.main(*sys.argv[1:])
+    harness.main(*(sys.argv[1:] if len(sys.argv) > 2 else harness.serve(int(sys.argv[1]))))

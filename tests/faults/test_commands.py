@@ -91,7 +91,9 @@ async def case_late(ctx):
     "An answer that comes too late answers nobody else."
     m = ctx.manager(config={**PROMPT, 'unload_timeout_seconds': .1, 'reload_timeout_seconds': .1})
     pid = await ctx.warm(m)
-    job = await ctx.start(m, 'sleeper', seconds=.6)
+    await ctx.ended(await ctx.start(m, 'sleeper', seconds=0), 'completed')
+    gate = ctx.folder/'gate'
+    job = await ctx.do(m, 'while not os.path.exists(gate): time.sleep(.005)', gate=str(gate))
     await ctx.running(m, job)
     begun = time.monotonic()
     assert await m.get_worker_state() is None
@@ -100,6 +102,7 @@ async def case_late(ctx):
     assert await m.reload_plugin('echo', {'late': True}) is False
     assert time.monotonic() - begun < 4 and job.status == 'running'
     m.worker_config.unload_timeout_seconds = m.worker_config.reload_timeout_seconds = 5
+    gate.touch()
     state, unloaded, again = await soon(m.get_worker_state(), m.unload_plugin('sleeper'), m.unload_plugin('nobody'))
     assert state['pid'] == pid and set(state) == {'pid', 'current_plugin', 'current_config', 'loaded_plugins'}
     assert unloaded is True and again is False

@@ -23,7 +23,7 @@ async def case_good(ctx):
 def test_a_good_case(): assert run_case(case_good)['pid']
 
 async def case_bad(ctx, what):
-    if what != 'I8': m = ctx.manager()
+    if what != 'I8': m = ctx.manager(config={'cancel_grace_seconds': 0})
     if what == 'I1': await ctx.start(m, 'sleeper', seconds=30)
     if what == 'I2':
         job = await ctx.ended(await ctx.start(m, 'echo'), 'completed')

@@ -64,8 +64,9 @@ async def case_not_quick(ctx):
     "What is large, loud or not plain goes another way; order and results are the same."
     m = ctx.manager()
     await leased(ctx, m)
-    codes = {'plain': 'result["n"] = 1', 'large': 'result["n"] = "x" * 3_000_000', 'odd': 'import datetime; result["n"] = '
-             'datetime.date(2025, 1, 31)', 'loud': 'print("hello"); result["n"] = 2', 'fails': '1 / 0'}
+    codes = {'plain': 'result["n"] = 1', 'large': 'result["n"] = "x" * 3_000_000',
+             'odd': 'import datetime; result["n"] = datetime.date(2025, 1, 31)',
+             'loud': 'print("hello"); result["n"] = 2', 'fails': '1 / 0'}
     for i in range(60):
         name = list(codes)[i * 7 % 5]
         job = await ctx.ended(await ctx.do(m, codes[name]))
@@ -139,7 +140,7 @@ def test_loop_closed():
         assert app.out.strip() == "['completed', 'completed', 'completed']" and not app.err, app.err
 
 async def case_counted_late(ctx):
-    "A worker dies of a job before the thread that sent it has counted its bytes: it has read it, so it is not run again."
+    "A worker dies of a job before the thread that sent it has counted its bytes: it is not run again."
     from cjm_fasthtml_workers.core import channels
     def slow(write):
         def slowly(fd, data):

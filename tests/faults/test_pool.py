@@ -20,6 +20,7 @@ import pytest
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.core.worker import base_worker_process
+from cjm_fasthtml_workers.managers import base
 from tests.faults import plugins
 from tests.faults.harness import END_SECONDS, TERMINAL, App, Case, Watched, run_case
 
@@ -66,6 +67,11 @@ def spares(m: Any) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             if p.pid not in known and 'child_main' in ' '.join(p.cmdline()): found.append(p)
     return found
+
+def spares_sooner(seconds: float = .3) -> None:
+    "Start spares so long after a worker is ready; it is a second otherwise."
+    assert hasattr(base, '_STANDBY_DELAY_SECONDS')
+    base._STANDBY_DELAY_SECONDS = seconds
 
 def preload(ctx: Case) -> str:
     "The name of a module that notes what it sees when it is imported, and by whom."
@@ -195,7 +201,7 @@ async def case_out_of_step(ctx, policy):
     flag.touch()
     FromFactory.flag = str(flag)
     FromFactory.code = 'time.sleep(float(os.environ["FAULT_PAUSE"])); raise ValueError("never")'
-    env = [{'FAULT_PAUSE': str(p)} for p in (.05, .08, .24, .35)]
+    env = [{'FAULT_PAUSE': str(p)} for p in (.03, .05, .13, .18)]
     m = ctx.manager(cls=FromFactory, only=True,
                     config={'max_workers': 4, 'worker_env': env, 'restart_policy': policy, **FAST})
     ctx.unusable.add(m)
@@ -461,6 +467,7 @@ def test_a_job_is_not_given_to_the_dead(case): run_case(case)
 # ---- Spares
 
 async def case_standby(ctx):
+    spares_sooner()
     name = preload(ctx)
     config = {'standby_workers': 1, 'preload_modules': [name], 'worker_env': {'FAULT_WHO': 'me'}}
     m = ctx.manager(config={**config, **PROMPT})
@@ -508,6 +515,7 @@ async def case_standby_is_replaced(ctx):
 
 async def case_standby_dead_too(ctx, policy):
     "A worker and its spare are killed at the same moment: the spare's death is no failure of the place."
+    spares_sooner()
     m = await pool(ctx, 1, standby_workers=1, restart_policy=policy, max_restart_attempts=2)
     for _ in range(3):
         spare = (await ctx.until(lambda: spares(m), 'a spare'))[0].pid
@@ -521,6 +529,7 @@ async def case_standby_dead_too(ctx, policy):
 
 async def case_standby_places(ctx):
     "Each place has an environment of its own, and each its spare, also later on."
+    spares_sooner()
     m = await pool(ctx, 2, standby_workers=2, worker_env=[{'FAULT_WHO': 'a'}, {'FAULT_WHO': 'b'}])
     def who(): return sorted(p.environ().get('FAULT_WHO', '') for p in spares(m))
     await ctx.until(lambda: who() == ['a', 'b'], 'two spares')
@@ -546,7 +555,9 @@ STANDBY_APP = '''
 import asyncio, os, psutil
 from cjm_fasthtml_workers.core.config import WorkerConfig
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+from tests.faults.test_pool import spares_sooner
 async def main():
+    spares_sooner()
     config = WorkerConfig(max_workers=2, standby_workers=2)
     m = SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=config)
     await m.start()
@@ -577,7 +588,7 @@ if n <= bad:
 """
 
 async def case_retries(ctx):
-    m = await pool(ctx, 1, **FAST)
+    m = await pool(ctx, 1, max_restart_attempts=100, **FAST)   # several that die may come one after the other
     names = iter(range(100))
     async def counted(end, bad, retries, pause=0, options=None):
         file = ctx.folder/f'count-{next(names)}'
@@ -743,7 +754,7 @@ def last_number(file: Path) -> int: return int((file.read_text().split() or ['0'
 
 @pytest.mark.parametrize('window', [1, 5])
 def test_a_plugin_waits_for_an_app_that_does_not_read(tmp_path, window):
-    with App('-c', STREAM_APP, str(window), str(tmp_path), '700', STREAM) as app:
+    with App('-c', STREAM_APP, str(window), str(tmp_path), '400', STREAM) as app:
         deadline = time.monotonic() + 20
         while not (tmp_path/'sent.100').exists():
             assert time.monotonic() < deadline and app.popen.poll() is None, app.err
@@ -758,7 +769,7 @@ def test_a_plugin_waits_for_an_app_that_does_not_read(tmp_path, window):
         os.kill(app.pid, signal.SIGCONT)
         assert app.finish(20) == 0, app.err
         assert app.out == 'completed True\n' and not app.err
-        assert last_number(tmp_path/'sent') == 700
+        assert last_number(tmp_path/'sent') == 400
 
 FLOOD = """
 def stream():

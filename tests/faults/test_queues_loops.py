@@ -77,7 +77,7 @@ def stop_for(seconds, pid):
     return subprocess.Popen(['/bin/sh', '-c', f'kill -STOP {pid}; sleep {seconds}; kill -CONT {pid}'])
 
 async def case_worker_stopped(ctx):
-    m = ctx.manager(config={'unload_timeout_seconds': .2, 'reload_timeout_seconds': .2, **QUICK})
+    m = ctx.manager(config={'unload_timeout_seconds': .1, 'reload_timeout_seconds': .1, **QUICK})
     pid = await ctx.warm(m, 'echo', 'pid')
     os.kill(pid, signal.SIGSTOP)
     jobs = [await ctx.start(m, 'echo', big=bytes([i]) * (10 * 2**20)) for i in range(5)]
@@ -91,6 +91,7 @@ async def case_worker_stopped(ctx):
     for job in jobs: await ctx.ended(job, 'completed')
     assert [j.result['big'][0] for j in jobs] == [0, 1, 3, 4] and all(len(j.result['big']) == 10 * 2**20 for j in jobs)
     await ctx.until(lambda: m.worker_process.state == 'ready', 'ready')
+    m.worker_config.unload_timeout_seconds = 5
     state = await m.get_worker_state()   # and not the late answer to an older question
     assert state['pid'] == pid, state
     job = await ctx.ended(await ctx.start(m, 'pid'), 'completed')
@@ -219,7 +220,7 @@ class Hooked(Watched):
 def raise_(e): raise e
 
 HOOKS = {
-    'sleep': lambda m, i: time.sleep(.25),
+    'sleep': lambda m, i: time.sleep(.1),
     'raise': lambda m, i: 1 / 0,
     'exit': lambda m, i: sys.exit(3),
     'interrupt': lambda m, i: raise_(KeyboardInterrupt()),
@@ -538,7 +539,7 @@ async def case_two_managers(ctx):
     a, b = ctx.manager(config=QUICK, worker_type='a'), ctx.manager(config=QUICK, worker_type='b')
     pid_a, pid_b = await ctx.warm(a, 'echo'), await ctx.warm(b, 'echo')
     assert pid_a != pid_b
-    slow = await ctx.start(b, 'sleeper', seconds=1)
+    slow = await ctx.start(b, 'sleeper', seconds=.6)
     jobs = [await ctx.start(a, 'sleeper'), await ctx.start(a, 'echo')]
     await ctx.running(a, jobs[0])
     assert await b.cancel_job(jobs[0].id) is False and b.get_job(jobs[0].id) is None

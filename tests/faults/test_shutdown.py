@@ -294,7 +294,7 @@ async def events(request):
 routes = [Route('/version', version), Route('/job', job), Route('/sleep', sleep), Route('/events', events)]
 app = Starlette(routes=routes, lifespan=manager.lifespan)
 '''
-RELOADS = int(os.environ.get('FAULTS_RELOADS', 3))
+RELOADS = int(os.environ.get('FAULTS_RELOADS', 2))
 
 def eventually(ask, seconds=20):
     "What `ask` gives, as soon as it gives something and the server answers."

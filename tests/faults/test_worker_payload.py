@@ -16,7 +16,7 @@ from tests.faults.harness import PLUGINS, Watched, run_case
 
 FLOOD_MB = int(os.environ.get('FAULTS_FLOOD_MB', 128))   # 1024 for the whole
 GOOD_OR_BAD = ('completed', None), ('failed', 'bad_payload')
-QUICK = {'shutdown_timeout_seconds': .3, 'cancel_grace_seconds': .2}
+QUICK = {'shutdown_timeout_seconds': .1, 'cancel_grace_seconds': .1}
 
 def is_readable_line(text, limit=1000):
     return isinstance(text, str) and text.strip() and '\n' not in text and len(text) <= limit and text.isprintable()
@@ -244,7 +244,7 @@ async def case_endless_output(ctx):
                  'def stream():\n  while True: print("p" * 5000); yield "word "'):
         job = await ctx.do(m, code)
         await ctx.running(m, job)
-        await asyncio.sleep(.3)
+        await asyncio.sleep(.15)
         async with asyncio.timeout(5): assert await m.cancel_job(job.id) is True, code
         logs = m.get_job_logs(job.id)
         assert len(logs.lines) <= 1000 and max(map(len, logs.lines), default=0) <= 2010
@@ -717,7 +717,7 @@ async def case_start(ctx, where, names):
         flag.touch()
         FromFactory.trap = str(flag), where, code
         config = {'load_plugins': 'on_start', 'max_restart_attempts': 2, **QUICK}
-        if words == 'not': config.update(max_restart_attempts=1, worker_start_timeout_seconds=.8)
+        if words == 'not': config.update(max_restart_attempts=1, worker_start_timeout_seconds=.4)   # no start keeps it
         m = ctx.manager(cls=FromFactory, only=True, config=config)
         ctx.unusable.add(m)
         jobs = [await ctx.start(m, 'echo') for _ in range(3)]
@@ -767,7 +767,7 @@ BAD_LOADS = {
 
 async def case_one_of_three(ctx, name, load_plugins):
     act = PLUGINS['act']
-    config = {'load_plugins': load_plugins, 'worker_start_timeout_seconds': 1.5 if name == 'hangs' else 30, **QUICK}
+    config = {'load_plugins': load_plugins, 'worker_start_timeout_seconds': 1 if name == 'hangs' else 30, **QUICK}
     configs = {'bad': {'init': BAD_LOADS[name]}}
     m = ctx.manager({'good': act, 'bad': act, 'also': act}, config, only=True, configs=configs)
     jobs = [(p, await ctx.start(m, p, code='pass')) for p in ('good', 'bad', 'also', 'good', 'bad', 'also')]

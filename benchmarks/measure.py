@@ -1,0 +1,80 @@
+"""Clocks, percentiles, and medians over rounds."""
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+
+now = time.perf_counter
+
+
+def pin() -> None:
+    "Keep this process, and every process that it starts, on one core."
+    if not hasattr(os, 'sched_setaffinity'): raise NotImplementedError("no process can be kept on one core here")
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})   # not the first one, which serves most interrupts
+
+
+def percentile(values: Sequence[float], p: float) -> float:
+    "The value that `p` percent of `values` do not exceed."
+    return sorted(values)[min(len(values) - 1, int(len(values) * p / 100))]
+
+
+async def seconds_each(f: Callable[[], Awaitable], count: int, warm_up: int = 0) -> list[float]:
+    "How long each of `count` calls took, after some that do not count."
+    for _ in range(warm_up): await f()
+    taken = []
+    for _ in range(count):
+        start = now()
+        await f()
+        taken.append(now() - start)
+    return taken
+
+
+async def rate(f: Callable[[int], Awaitable], size: int, seconds: float = 0.5) -> float:
+    "How many per second `f(n)` gets done: `size` to get warm, then as many as take about so many seconds."
+    start = now()
+    await f(size)
+    n = max(size, int(size / (now() - start) * seconds))
+    start = now()
+    await f(n)
+    return n / (now() - start)
+
+
+def activity() -> dict[int, float]:
+    "Each process below this one, and the processor time that it has used."
+    used = {}
+    for p in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error): used[p.pid] = sum(p.cpu_times()[:2])
+    return used
+
+
+async def rest(seconds: float, limit_seconds: float = 20) -> None:
+    "Wait until no process below this one has come, gone or done anything for so long."
+    end, quiet_since, before = now() + limit_seconds, now(), activity()
+    while now() - quiet_since < seconds:
+        if now() > end: raise TimeoutError("the workers do not come to rest")
+        await asyncio.sleep(0.05)
+        if (after := activity()) != before: before, quiet_since = after, now()
+
+
+async def tick(ticks: list[float], seconds: float = 0.001) -> None:
+    "Tick every so often until cancelled; note how late each tick was."
+    while True:
+        due = now() + seconds
+        await asyncio.sleep(seconds)
+        ticks.append(now() - due)
+
+
+@dataclass(frozen=True)
+class Spread:
+    "The median of some rounds, the smallest and the largest."
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> 'Spread': return cls(median(values), min(values), max(values))

@@ -1,0 +1,37 @@
+"""Pools that others have made, awaited through `asyncio.wrap_future`."""
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+from benchmarks import work
+from benchmarks.systems.base import FuturePool
+
+
+class Executor(FuturePool):
+    "`concurrent.futures.ProcessPoolExecutor`"
+    async def open(self):
+        self.pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context('spawn'))
+        self.exits.callback(self.pool.shutdown)
+
+    def submit(self, plugin, params): return self.pool.submit(work.run, plugin, params)
+
+
+class Loky(FuturePool):
+    async def open(self):
+        from loky import ProcessPoolExecutor
+        self.pool = ProcessPoolExecutor(self.workers)
+        self.exits.callback(self.pool.shutdown)
+
+    def submit(self, plugin, params): return self.pool.submit(work.run, plugin, params)
+
+
+class Pebble(FuturePool):
+    async def open(self):
+        from pebble import ProcessPool
+        self.pool = ProcessPool(self.workers, context=multiprocessing.get_context('spawn'))
+        self.exits.callback(self.pool.join)
+        self.exits.callback(self.pool.close)
+
+    def submit(self, plugin, params): return self.pool.schedule(work.run, args=(plugin, params))
+
+    async def cancel(self, job):
+        if not job.cancel(): raise RuntimeError("not cancelled")

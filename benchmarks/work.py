@@ -1,0 +1,106 @@
+"""The work that every system is given. It runs in the workers, so nothing but the standard library is imported."""
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+
+class Echo:
+    "Gives back what it got."
+    def __init__(self, config): pass
+    def execute(self, **params): return params
+
+
+class Double:
+    "A result that can be checked."
+    def __init__(self, config): pass
+    def execute(self, n): return {'n': 2 * n}
+
+
+class Spin:
+    "Uses the processor for so long."
+    def __init__(self, config): pass
+
+    def execute(self, seconds, count=1):
+        for _ in range(count):
+            end = time.thread_time() + seconds   # on the processor: a worker that has to wait is not done sooner
+            while time.thread_time() < end: pass
+        return {'count': count}
+
+
+class Pid:
+    "Says which process it runs in."
+    def __init__(self, config): pass
+    def execute(self): return {'pid': os.getpid()}
+
+
+class Busy:
+    "Works forever and listens to nobody."
+    def __init__(self, config): pass
+
+    def execute(self):
+        while True: pass
+
+
+class Chunks:
+    "Streams 8 bytes, so many times, as fast as it can."
+    def __init__(self, config): pass
+    def execute(self, count): return {'count': count}
+
+    def execute_stream(self, count):
+        for _ in range(count): yield '8 bytes.'
+
+
+class Paced:
+    "Streams the time at which it speaks, so often in a second."
+    def __init__(self, config): pass
+    def execute(self, count, per_second): return {'count': count}
+
+    def execute_stream(self, count, per_second):
+        due = time.perf_counter()
+        for _ in range(count):
+            due += 1 / per_second
+            time.sleep(max(0.0, due - time.perf_counter()))
+            yield str(time.perf_counter_ns())   # on Linux and macOS this clock is the same in all processes
+
+
+PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in (Echo, Double, Spin, Pid, Busy, Chunks, Paced)}
+PLUGINS['heavy'] = 'benchmarks.heavy:Echo'
+
+
+@cache
+def load(name: str) -> Any:
+    "The plugin, made once in each process."
+    module, _, cls = PLUGINS[name].partition(':')
+    return getattr(importlib.import_module(module), cls)({})
+
+
+# ---- What the peers call in their workers
+
+def run(name: str, params: dict[str, Any]) -> Any: return load(name).execute(**params)
+
+
+def stream(name: str, params: dict[str, Any]) -> Iterator[str]: yield from load(name).execute_stream(**params)
+
+
+def serve_pipe(requests: Any, replies: Any) -> None:
+    "A worker at two pipes; a stream ends with None."
+    while (request := requests.recv()) is not None:
+        name, params, is_stream = request
+        if not is_stream: replies.send(run(name, params))
+        else:
+            for chunk in stream(name, params): replies.send(chunk)
+            replies.send(None)
+
+
+def serve_queues(requests: Any, replies: Any) -> None:
+    "A worker at two queues; each reply bears the number of its request."
+    while (request := requests.get()) is not None:
+        number, name, params, is_stream = request
+        if not is_stream: replies.put((number, run(name, params)))
+        else:
+            for chunk in stream(name, params): replies.put((number, chunk))
+            replies.put((number, None))
+    replies.put(None)
