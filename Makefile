@@ -21,11 +21,12 @@ lessons: .venv/dev       ## run all notebooks; what they show must be what is sa
 check: .venv/dev         ## is everything in step? package, stubs, README, docs, lint, types
 	$(PY) -m tools.check
 
-prepare: .venv/dev       ## bring package, stubs and README in step with the notebooks
+prepare: .venv/dev       ## bring package, stubs, README and the table of faults in step
 	.venv/bin/nbdev-export
 	$(PY) -m tools.stubs
 	.venv/bin/nbdev-clean
 	$(PY) -m tools.docs readme
+	$(PY) -m tools.faults
 
 outputs: .venv/dev       ## run all notebooks and save what they show
 	.venv/bin/nbdev-test --save
