@@ -57,7 +57,7 @@ OPTIONS = [
     Option('FAULTS_RESOURCE_SCALE', '1', 'Times the usual number of jobs, cancels, crashes, chunks and managers.'),
 ]
 
-CAMPAIGNS = [   # the sizes of a night
+CAMPAIGNS = [   # the long ones
     'FAULTS_CAMPAIGN_JOBS=10000 FAULTS_CAMPAIGN_KILLS=1000 .venv/bin/python -m pytest tests/faults/test_campaign.py',
     'FAULTS_RACES=1000 .venv/bin/python -m pytest tests/faults -k race',
     'FAULTS_FORKS=10 .venv/bin/python -m pytest tests/faults/test_forkserver.py',
@@ -65,6 +65,7 @@ CAMPAIGNS = [   # the sizes of a night
     'FAULTS_RELOADS=10 .venv/bin/python -m pytest tests/faults -k uvicorn',
     'FAULTS_FLOOD_MB=1024 .venv/bin/python -m pytest tests/faults -k flood_of_output',
     'FAULTS_RESOURCE_SCALE=10 .venv/bin/python -m pytest tests/faults/test_resources.py',
+    'FAULTS_RESOURCE_SCALE=35 .venv/bin/python -m pytest tests/faults -k "finished_jobs or many_chunks"',
 ]
 
 ROWS = [
@@ -479,7 +480,7 @@ ROWS = [
     Row(FORKS, 'The app changes its directory, umask and environment after the server was started.',
         'Workers start all the same.',
         ['test_forkserver::test_an_app_that_moves']),
-    Row(FORKS, 'Cancel of a worker that sleeps, is stuck in C or deaf to SIGTERM, with children; a timeout; a stream.',
+    Row(FORKS, 'A cancel while the worker sleeps, is stuck in C, ignores SIGTERM, has children; a timeout; a stream.',
         '`True`, `cancelled`, within 5 s. All that it started is gone. The model is loaded again; a stream keeps it.',
         ['test_forkserver::test_cancel_and_timeout']),
     Row(FORKS, 'A worker ends, by a signal or an exit code.',
