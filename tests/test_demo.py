@@ -14,6 +14,7 @@ from demo.documents import MAX_BYTES, SAMPLE_FOLDER, Document, Library, Refused,
 from demo.reader import PageReader, paragraph_starts, reading_order
 from demo_server import DemoServer, serve_demo, wait_until
 
+pytestmark = pytest.mark.limit(120)   # two tests at a time, and the model takes all it gets
 SENTENCE = 'The seeds you sent arrived on Tuesday'
 
 

@@ -81,7 +81,7 @@ def visitor(server: DemoServer, browser):
     strangers: list[str] = []
     errors: list[str] = []
     context = browser.new_context(base_url=server.url, viewport={'width': 1280, 'height': 800})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)   # two tests at a time, and the model takes all it gets
     context.on('request', lambda request: own(request.url) or strangers.append(request.url))
     context.on('weberror', lambda error: errors.append(str(error.error)))
     page = context.new_page()

@@ -153,6 +153,7 @@ def address(site):
 SIZES = dict(width=1280, height=900), dict(width=390, height=844)   # a desktop, a phone
 
 @needs_npm
+@pytest.mark.limit(120)
 def test_in_a_browser(address, browser):
     "Pictures are drawn, search finds a name, nothing is asked of another host, no page is wider than the screen"
     from playwright.sync_api import expect

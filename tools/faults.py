@@ -56,7 +56,7 @@ Variables in the environment change what is done:
 
 {options}
 
-These are campaigns in the size of a night:
+Longer campaigns take some minutes each:
 
 ```sh
 {campaigns}

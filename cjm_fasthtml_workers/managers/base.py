@@ -211,7 +211,7 @@ def _why_unpicklable(params: dict[str, Any]) -> str | None:  # None: each of the
         except BaseException as e: return f"parameter {name!r} cannot be pickled: {error_line(e)}"
     return None
 
-# %% ../../nbs/managers/base.ipynb #0008b880
+# %% ../../nbs/managers/base.ipynb #20b60e5f
 @patch_to(BaseJobManager)   # not `patch`: `self` is positional-only, so that a job may have a parameter called `self`
 async def start_job(
     self, /,
@@ -232,6 +232,7 @@ async def start_job(
     self._accept(self._make_record(job, name, config, job_options))
     return job
 
+# %% ../../nbs/managers/base.ipynb #030e93cd
 _PLAIN_OPTIONS = JobOptions()
 
 def _options_of(job: BaseJob) -> JobOptions:

@@ -212,7 +212,7 @@ def _close_in_forks() -> None:
     "Arrange it, once per process, and not before there is something to close."
     os.register_at_fork(after_in_child=_close_inherited)
 
-# %% ../../nbs/managers/supervisor.ipynb #a6a7fb12
+# %% ../../nbs/managers/supervisor.ipynb #78aa1024
 _GUARD = '''
 groups=
 while read -r sign id; do
@@ -224,6 +224,7 @@ done
 for id in $groups; do kill -s KILL -- "-$id" 2>/dev/null; done
 '''
 
+# %% ../../nbs/managers/supervisor.ipynb #c63a733f
 class Guard:
     "A process that ends our process groups when the app is gone, however it went."
     def __init__(self) -> None:
@@ -443,7 +444,7 @@ def _abandon(self:WorkerHandle) -> None:
     if self.fork_server is None: self._reap()
     with contextlib.suppress(OSError): self.guard.tell('-', self._pid)
 
-# %% ../../nbs/managers/supervisor.ipynb #da5d0aa4
+# %% ../../nbs/managers/supervisor.ipynb #47a9a6af
 @patch
 def _launch(self:WorkerHandle) -> None:
     limit = self.launch.config.max_message_bytes
@@ -472,6 +473,7 @@ def _launch(self:WorkerHandle) -> None:
     self._output_fd = output
     self._begin()
 
+# %% ../../nbs/managers/supervisor.ipynb #faf758d2
 @patch
 def watch_results(self:WorkerHandle) -> None:
     "Let the supervisor read the results; harmless when it does already."
