@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import context
 from .adapters import default_result_adapter
-from .channels import Receiver, Sealed, Sender, seal
+from .channels import Receiver, Sealed, Sender, plain_copy, seal, wait_turn
 from .context import JobContext, encodable
 from .errors import ChannelClosed, MessageTooLarge
 from .protocol import (Fault, PluginManagerAdapter, WorkerRequestType,
@@ -89,14 +89,15 @@ class _Buffered:
     "The way to the manager, in order; pieces of text wait until they are flushed, and travel together."
     def __init__(self, results: Any):
         self.results, self.window = results, getattr(results, 'window', 0)   # pieces that may be unread; 0: any number
-        self._change = threading.Condition()
+        self._lock = threading.RLock()   # guards the order of what is sent
+        self._change = threading.Condition(self._lock)
         self._waiting: list[str] = []
         self._job_id, self._size, self._unread, self._sent_at = '', 0, 0, 0.0   # size: characters
 
     def put(self, message: dict[str, Any]) -> None:
         "Send `message`, behind everything that is waiting."
-        with self._change:
-            self._flush()
+        with self._lock:
+            if self._waiting: self._flush()
             self.results.put(message)
 
     def _flush(self) -> None:
@@ -156,6 +157,7 @@ class _Plugins:
         self.known: dict[str, Any] = {}     # name -> what discovery said
         self.configs: dict[str, Any] = {}   # name -> the configuration to load it with
         self.loaded: dict[str, Any] = {}    # name -> the configuration it is loaded with
+        self.streaming: dict[str, bool] = {}   # of those that are loaded: whether it streams, once somebody asked
         self.current: str | None = None
 
     def load(self, name: str) -> None:
@@ -176,6 +178,7 @@ class _Plugins:
 
     def forget(self, name: str) -> None:
         self.loaded.pop(name, None)
+        self.streaming.pop(name, None)
         if self.current == name: self.current = None
 
 # %% ../../nbs/core/worker.ipynb #427d272b
@@ -192,7 +195,10 @@ class _Worker(_Plugins):
                 'current_config': self.loaded.get(self.current or '')}
 
     def streams(self, name: str) -> bool:
-        return self.supports_streaming and bool(self.manager.check_streaming_support(name))
+        if not self.supports_streaming: return False
+        if name not in self.loaded: return bool(self.manager.check_streaming_support(name))
+        if name not in self.streaming: self.streaming[name] = bool(self.manager.check_streaming_support(name))
+        return self.streaming[name]
 
     def answer(self, type: WorkerResponseType, **data: Any) -> None:
         self.responses.put(WorkerResponse(type, {**data, 'loaded': list(self.loaded)}).to_dict())
@@ -211,6 +217,8 @@ def _opened(value: Any) -> Any:
 def _sealed(queue: Any, value: Any) -> Any:
     "`value`, pickled by itself if it travels over a channel of ours."
     if not isinstance(queue, Sender): return value
+    plain = plain_copy(value, queue.max_message_bytes)
+    if plain is not None: return plain
     sealed = seal(value, trial=True)
     if sealed.nbytes > queue.max_message_bytes:
         raise MessageTooLarge(f"{sealed.nbytes} bytes of result; max_message_bytes is {queue.max_message_bytes}")
@@ -258,7 +266,7 @@ def _as_dict(worker: _Worker, raw: Any) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else default_result_adapter(raw)
 
 # %% ../../nbs/core/worker.ipynb #ee74b9d7
-def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> WorkerResult:
+def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> dict[str, Any]:  # A `WorkerResult`, as a dict
     fault, name = Fault.BAD_PAYLOAD, data['plugin_name']
     try:
         params = _opened(data.get('params')) or {}
@@ -267,23 +275,23 @@ def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> WorkerRe
         _load_for(worker, job, name)
         fault = Fault.PLUGIN_ERROR
         raw = _call(worker, job, name, params, data.get('stream', False))
-        if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled')
+        if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled').to_dict()
         fault = Fault.BAD_PAYLOAD
-        return WorkerResult(job.job_id, 'success', data=_sealed(worker.results.results, _as_dict(worker, raw)))
+        result = _sealed(worker.results.results, _as_dict(worker, raw))
+        return {'type': 'result', 'job_id': job.job_id, 'status': 'success', 'data': result}   # quicker than `to_dict`
     except BaseException as e:
-        if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled')
+        if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled').to_dict()
         if fault is not Fault.START_FAILED and is_out_of_memory(e): fault = Fault.OUT_OF_MEMORY
-        return WorkerResult(job.job_id, 'error', None, error_line(e), fault.value, error_traceback(e))
+        return WorkerResult(job.job_id, 'error', None, error_line(e), fault.value, error_traceback(e)).to_dict()
 
 # %% ../../nbs/core/worker.ipynb #56f3054d
 def _handle_execute(worker: _Worker, data: dict[str, Any]) -> None:
     before = list(worker.loaded)
     job = JobContext(data['job_id'], worker.results.put)
     context.set_current(job)
-    result = _run_job(worker, job, data)
+    message = _run_job(worker, job, data)
     context.set_current(None)
     _flush_output()
-    message = result.to_dict()
     if list(worker.loaded) != before: message['loaded'] = list(worker.loaded)
     worker.results.put(message)
 
@@ -361,6 +369,7 @@ _HANDLERS: dict[WorkerRequestType, Callable[[_Worker, dict[str, Any]], None]] = 
     WorkerRequestType.INIT: _handle_init, WorkerRequestType.EXECUTE: _handle_execute,
     WorkerRequestType.UNLOAD: _handle_unload, WorkerRequestType.RELOAD: _handle_reload,
     WorkerRequestType.GET_STATE: _handle_get_state}
+_BY_WORD = {type.value: handler for type, handler in _HANDLERS.items()}
 
 def base_worker_process(
     request_queue: 'multiprocessing.Queue',  # Queue for receiving job requests from parent
@@ -374,9 +383,9 @@ def base_worker_process(
     worker = _Worker(result_queue, response_queue, plugin_manager_factory, result_adapter, supports_streaming)
     while True:
         request = request_queue.get()
-        type = WorkerRequestType(request['type'])
-        if type is WorkerRequestType.STOP: break
-        _HANDLERS[type](worker, request)
+        handle = _BY_WORD.get(request['type'])
+        if handle is not None: handle(worker, request)
+        elif WorkerRequestType(request['type']) is WorkerRequestType.STOP: break
     for name in list(worker.loaded): _quietly(worker.unload, name)
 
 # %% ../../nbs/core/worker.ipynb #439c66cd
@@ -401,6 +410,24 @@ def _watch(control: Receiver) -> None:
             if 'read' in message: context.acknowledge(message['read'])
             else: context.request_cancel(message['job_id'])
     except BaseException: _end_group()
+
+# %% ../../nbs/core/worker.ipynb #7e9ce571
+class _Requests(Receiver):
+    "The requests, without those that were sent ahead and taken back."
+    def __init__(self, fd: int, turn_fd: int):
+        super().__init__(fd)
+        self._turns = Receiver(turn_fd)   # for its descriptor
+
+    def get(self, timeout: float | None = None) -> Any:
+        "The next request that holds; raises `queue.Empty` after `timeout` seconds, `ChannelClosed` at the end."
+        while True:
+            message = super().get(timeout)
+            if not isinstance(message, dict) or 'ahead' not in message or wait_turn(self._turns.fd): return message
+
+    def detach(self) -> int:
+        "The descriptor, which is the caller's from now on; the other one is closed."
+        self._turns.close()
+        return super().detach()
 
 # %% ../../nbs/core/worker.ipynb #7a7d7e51
 def _leave_forks_alone(*ends: Receiver | Sender) -> None:
@@ -457,7 +484,7 @@ def _take_surroundings(spec: dict[str, Any]) -> None:
     if spec['cwd'] is not None: _quietly(os.chdir, spec['cwd'])
 
 def child_main(
-    request_fd: int, result_fd: int, response_fd: int, control_fd: int,  # Our ends of the four pipes
+    request_fd: int, result_fd: int, response_fd: int, control_fd: int, turn_fd: int,  # Our ends of the pipes
     parent_pid: int  # Of the app
 ) -> None:
     "The life of a worker process, from its first line to its last."
@@ -465,7 +492,7 @@ def child_main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C in the terminal: the app decides
     _die_with_parent(parent_pid)
     faulthandler.enable()
-    requests, control = Receiver(request_fd), Receiver(control_fd)
+    requests, control = _Requests(request_fd, turn_fd), Receiver(control_fd)
     spec = requests.get()
     results, responses = (Sender(fd, spec['max_message_bytes']) for fd in (result_fd, response_fd))
     results.window = spec['result_queue_size']
@@ -481,6 +508,8 @@ def child_main(
     os._exit(code)   # threads that a plugin left behind must not keep the process
 
 # %% ../../nbs/core/worker.ipynb #f5b2d1b7
+_FDS = 6   # five pipes and the output
+
 class _ForkServer:
     "Forks workers for whoever sits at the other end of a socket."
     def __init__(self, sock: Any):
@@ -501,7 +530,7 @@ class _ForkServer:
 
     def _fork_one(self) -> None:
         import socket
-        data, fds, *_ = socket.recv_fds(self.sock, 1, 5)
+        data, fds, *_ = socket.recv_fds(self.sock, 1, _FDS)
         if not data: os._exit(0)
         gate: tuple[int, ...] = ()   # a pipe: the copy waits for its end, so that nobody acts whose number is not known
         try:
@@ -513,7 +542,7 @@ class _ForkServer:
         for fd in gate: os.close(fd)
 
     def _fork(self, fds: list[int], gate: int, opener: int) -> int:
-        if len(fds) != 5: raise OSError("its descriptors did not arrive")
+        if len(fds) != _FDS: raise OSError("its descriptors did not arrive")
         server_pid, pid = os.getpid(), os.fork()
         if pid: return pid
         signal.set_wakeup_fd(-1)
@@ -545,13 +574,13 @@ def _next_ended() -> tuple[int, int] | None:  # A child's number and status; Non
 def _become_worker(fds: list[int], server_pid: int) -> NoReturn:
     try:
         os.setsid()
-        for target in (1, 2): os.dup2(fds[4], target)
-        os.close(fds[4])
+        *pipes, output = fds
+        for target in (1, 2): os.dup2(output, target)
+        os.close(output)
         sys.stdout, sys.stderr = (open(fd, 'w', errors='backslashreplace', closefd=False) for fd in (1, 2))
         for module, function in (('numpy.random', 'seed'), ('torch', 'seed')):
             if module in sys.modules: _quietly(getattr(sys.modules[module], function))
-        request_fd, result_fd, response_fd, control_fd = fds[:4]
-        child_main(request_fd, result_fd, response_fd, control_fd, server_pid)
+        child_main(*pipes, server_pid)
     except ChannelClosed: pass   # nobody wants it any more
     except BaseException as e: _quietly(os.write, 2, error_traceback(e).encode())
     finally: os._exit(1)

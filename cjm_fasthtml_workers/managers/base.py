@@ -13,8 +13,8 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
-import sys
 import threading
 import time
 import weakref
@@ -26,7 +26,7 @@ from typing import Any, Generic
 from fastcore.basics import patch, patch_to
 
 from ..core import context
-from ..core.channels import Sealed, Unreadable, seal
+from ..core.channels import Sealed, Unreadable, plain_copy, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
 from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge,
                                               WorkerStartError)
@@ -36,7 +36,8 @@ from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProt
                                                        ResourceManagerProtocol)
 from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
                                                   WorkerEvent)  # noqa: F401
-from .jobs import BaseJob, JobBook, JobLogs, JobRecord, JobType, is_finished, pick_worker
+from .jobs import (BaseJob, JobBook, JobLogs, JobRecord, JobType, SentAhead, is_finished,
+                                                pick_worker)
 from .supervisor import (LEASE_SECONDS, ForkServer, Guard, Launch, Lease, RestartBudget,
                                                       Supervisor, Timer, WorkerHandle, backoff_seconds)
 
@@ -133,7 +134,8 @@ def _begin(self:BaseJobManager) -> None:
     is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
     self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
                         and getattr(type(self).extract_job_result, 'is_instant', False))
-    self._can_lend = True
+    self._can_lend, self._may_send_ahead = True, not is_recycling
+    self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
 
 # %% ../../nbs/managers/base.ipynb #b28ad830
 @patch
@@ -189,11 +191,16 @@ def _split_request(
     return request.get('plugin_name', plugin_name), bool(request.get('stream')), params
 
 # %% ../../nbs/managers/base.ipynb #1887942f
-def _seal_params(
+def _snapshot(
     params: dict[str, Any],
     max_bytes: int
-) -> Sealed:
-    "A snapshot of `params`; `TypeError` names the one that cannot be pickled, `MessageTooLarge` says the size."
+) -> Sealed | dict[str, Any]:
+    "`params` as they are now; raises what `_seal_params` raises."
+    plain = plain_copy(params, max_bytes)
+    return plain if plain is not None else _seal_params(params, max_bytes)
+
+def _seal_params(params: dict[str, Any], max_bytes: int) -> Sealed:
+    "`TypeError` names the one that cannot be pickled, `MessageTooLarge` says the size."
     try: sealed = seal(params, copy=True)
     except KeyboardInterrupt: raise
     except BaseException as e:
@@ -224,8 +231,7 @@ async def start_job(
     if self._is_closed: raise ManagerClosed("the manager was shut down")
     self._hub.use_loop()
     name, config = self._find_plugin(plugin_id)
-    problem = await self._validate_resources(plugin_id, config)
-    if problem: raise RuntimeError(problem)
+    if self._has_checks and (problem := await self._validate_resources(plugin_id, config)): raise RuntimeError(problem)
     job: Any = self.create_job(plugin_id, **kwargs)
     if job_options is None: job_options = _options_of(job)
     job.priority, job.owner = job_options.priority, job_options.owner
@@ -243,8 +249,8 @@ def _options_of(job: BaseJob) -> JobOptions:
 def _make_record(self:BaseJobManager, job: Any, plugin_name: str, config: dict[str, Any],
                  options: JobOptions) -> JobRecord:
     name, stream, params = _split_request(self.prepare_execute_request(job), job.id, plugin_name)
-    sealed = _seal_params(params, self.worker_config.max_message_bytes)
-    return JobRecord(job, options, name, sealed, stream and self.supports_streaming, config=config)
+    snapshot = _snapshot(params, self.worker_config.max_message_bytes)
+    return JobRecord(job, options, name, snapshot, stream and self.supports_streaming, config=config)
 
 @patch
 def _accept(self:BaseJobManager, record: JobRecord) -> None:
@@ -254,13 +260,15 @@ def _accept(self:BaseJobManager, record: JobRecord) -> None:
         if limit and self._book.waiting >= limit and not self._idle():
             raise JobQueueFull(f"{limit} jobs are waiting already")
         self._book.add(record)
-        for slot in self._slots: slot.gave_up = False
+        is_short = False
+        for slot in self._slots:
+            slot.gave_up, handle = False, slot.handle
+            if handle is None: is_short = True
+            elif handle.ahead and handle.ahead.priority < record.options.priority: self._call_back(handle)
         self._tell('queued', record)
-        handed_over = self._hand_over()
-        is_short = self._missing_workers() > 0
-    self._send(handed_over)
-    if self._is_instant:
-        for handle, _ in handed_over: self._lend(handle)
+        self._hand_over()
+        is_short = is_short and self._missing_workers() > 0
+    if self._is_instant and record.worker is not None: self._lend(record.worker)
     if is_short: supervisor.call(self._start_missing)
     self._wakeups.flush()
 
@@ -270,36 +278,40 @@ def _idle(self:BaseJobManager) -> list[WorkerHandle]:
     return [h for s in self._slots if (h := s.handle) is not None and h.state == 'ready' and h.job is None]
 
 @patch
-def _hand_over(self:BaseJobManager) -> list[tuple[WorkerHandle, JobRecord]]:
-    "Give waiting jobs to idle workers, in the book; called with the lock held. What was given is to be sent."
-    out: list[tuple[WorkerHandle, JobRecord]] = []
-    while self._book.waiting and not self._is_closed and (idle := self._idle()):
-        record = self._book.peek()
-        if record is None: break   # those that wait have a pause before them
+def _hand_over(self:BaseJobManager) -> None:
+    "Give waiting jobs to workers; called with the lock held, so that a worker gets them in the order of the book."
+    while self._book.waiting and not self._is_closed:
+        idle, record = self._idle(), self._book.peek()
+        if idle and record is None and self._call_back_one(): continue   # who waits behind a busy one
+        if record is None: return   # those that wait have a pause before them
+        if not idle: return self._send_ahead()
         handle = pick_worker(record.plugin_name, idle)
-        self._book.start(record, handle, handle.pid)
-        handle.job, handle.job_at, handle.last_used = record, sys.maxsize, time.monotonic()   # nothing is sent yet
-        self._tell('started', record)
-        out.append((handle, record))
-    return out
-
-_EXECUTE = WorkerRequestType.EXECUTE.value
+        self._note_start(handle, record)
+        handle.send_job(self._request(handle, record))
 
 @patch
-def _send(self:BaseJobManager, handed_over: list[tuple[WorkerHandle, JobRecord]]) -> None:
-    for handle, record in handed_over:
-        self._set_deadline(handle, record)
-        request = {'type': _EXECUTE, 'job_id': record.job.id, 'plugin_name': record.plugin_name,
-                   'stream': record.stream, 'params': record.params}
-        if record.config and record.plugin_name not in handle.configured: request['config'] = seal(record.config)
-        handle.job_at = handle.requests.offered
-        handle.send(request)
-        if self.resource_manager is not None: self._supervisor.call(self._report_running, handle, record)
+def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
+    self._book.start(record, handle, handle.pid)
+    handle.job, handle.last_used = record, time.monotonic()
+    self._tell('started', record)
+    if record.deadline is not None or self._timeout_of(record) is not None: self._set_deadline(handle, record)
+    if self.resource_manager is not None: self._supervisor.call(self._report_running, handle, record)
+
+@patch
+def _request(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> dict[str, Any]:
+    request = {'type': 'execute', 'job_id': record.job.id, 'plugin_name': record.plugin_name,
+               'stream': record.stream, 'params': record.params}
+    if record.config and record.plugin_name not in handle.configured: request['config'] = seal(record.config)
+    return request
+
+@patch
+def _timeout_of(self:BaseJobManager, record: JobRecord) -> float | None:
+    seconds = record.options.timeout_seconds
+    return seconds if seconds is not None else self.worker_config.job_timeout_seconds
 
 @patch
 def _set_deadline(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    seconds = record.options.timeout_seconds
-    if seconds is None: seconds = self.worker_config.job_timeout_seconds
+    seconds = self._timeout_of(record)
     if record.deadline is not None: record.deadline.cancel()
     record.deadline = None
     if seconds is not None: record.deadline = self._supervisor.call_later(seconds, self._on_deadline, handle, record)
@@ -319,6 +331,66 @@ def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
     if self._hub.is_quiet: return
     self._hub.publish(name, {'job_id': None, 'plugin_id': None, 'status': handle.state, 'pid': handle.pid,
                              'worker': handle.index, 'generation': handle.generation, 'exit_code': handle.exitcode})
+
+# %% ../../nbs/managers/base.ipynb #a8ead001
+_AHEAD_SECONDS = 0.002  # of work that may lie in a worker's pipe: what a hand-over takes, a few times
+_MOST_AHEAD = 64  # jobs
+
+@patch
+def _room_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> int:
+    "How many jobs more may be sent to a busy worker; many at once cost less."
+    if handle is None or not handle.most_ahead or 2 * len(handle.ahead) > handle.most_ahead: return 0
+    if handle.job is None or handle.state != 'ready' or handle.commands: return 0
+    if handle.job.ending is not None: return 0   # it is to be stopped
+    if time.monotonic() - handle.last_used > 10 * _AHEAD_SECONDS: return 0   # this job is not a short one
+    return handle.most_ahead - len(handle.ahead)
+
+@patch
+def _note_pace(self:BaseJobManager, handle: WorkerHandle, seconds: float) -> None:
+    "A job took so long; how many such jobs may lie in the pipe?"
+    pace = handle.pace_seconds
+    handle.pace_seconds = seconds if pace == math.inf else 0.8 * pace + 0.2 * seconds
+    if self._may_send_ahead: handle.most_ahead = min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(handle.pace_seconds, 1e-6)))
+
+@patch
+def _send_ahead(self:BaseJobManager) -> None:
+    for slot in self._slots:
+        handle, requests = slot.handle, []
+        for _ in range(self._room_ahead(handle)):
+            record = self._book.peek()
+            if record is None or not _may_go_ahead(handle, record): break
+            self._book.reserve(record, handle)
+            handle.ahead.add(record)
+            requests.append({**self._request(handle, record), 'ahead': True})
+        if requests: handle.send_ahead(requests)
+
+def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
+    "Whether nothing about it could take long but the job itself."
+    return record.plugin_name in handle.loaded and not isinstance(record.params, Sealed)
+
+# %% ../../nbs/managers/base.ipynb #a8ead002
+@patch
+def _call_back(self:BaseJobManager, handle: WorkerHandle, only: JobRecord | None = None) -> bool:
+    "Take jobs back that were sent ahead and have not begun; they never will. False: there were none."
+    if not handle.ahead: return False
+    back, turns = handle.ahead.call_back(handle.turns.take_back(), only)
+    handle.turns.give(turns)
+    for record in back: self._book.requeue(record)
+    return bool(back)
+
+@patch
+def _call_back_one(self:BaseJobManager) -> bool:
+    "For an idle worker: what a busy one has not begun."
+    return any(self._call_back(s.handle) for s in self._slots if s.handle is not None)
+
+@patch
+def _begin_next(self:BaseJobManager, handle: WorkerHandle) -> None:
+    "The job is over: the worker has begun the next one that it was sent, or will at once."
+    if not handle.ahead: return
+    record = handle.ahead.pop(0 if handle.state == 'ready' else handle.turns.count())
+    if record is None: return
+    self._note_start(handle, record)
+    handle.job_at = -1   # whether it has begun, the turns say
 
 # %% ../../nbs/managers/base.ipynb #880646d2
 def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None:
@@ -406,7 +478,9 @@ def _start_in(self:BaseJobManager, slot: _Slot) -> None:
 def _new_handle(self:BaseJobManager, slot: _Slot) -> WorkerHandle:
     if self.worker_config.start_method == 'forkserver' and self._fork_server is None:
         self._fork_server = ForkServer(self._supervisor, self._guard, self.worker_config)
-    return WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot), self._fork_server, index=-1)
+    handle = WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot), self._fork_server, index=-1)
+    handle.ahead = SentAhead()
+    return handle
 
 @patch
 def _launch_of(self:BaseJobManager, slot: _Slot) -> Launch:
@@ -470,16 +544,16 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
 @patch
 def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     "A worker said something. In the supervisor's thread."
-    kind = message.get('type') if isinstance(message, dict) else None
+    kind, record = message.get('type') if isinstance(message, dict) else None, handle.job
     if not isinstance(kind, str): kind = None
+    elif kind == 'result' and record is not None and message.get('job_id') == record.job.id:
+        if self._supervisor.is_current(): self._read_output(handle)   # or `is_quick` has seen that there is none
+        return self._handle_job_result(message)
     if kind in _FROM_WORKER: return _FROM_WORKER[kind](self, handle, message)
     if kind in _TEXTS: handle.acknowledge(len(message.get('chunks', '1')))
-    record = handle.job
     if record is None: return
     if isinstance(message, Unreadable): self._distrust(handle, record, message.error)
-    elif kind in _FROM_JOB and message.get('job_id') == record.job.id:
-        if kind == 'result': self._read_output(handle)
-        getattr(self, _FROM_JOB[kind])(message)
+    elif kind in _FROM_JOB and message.get('job_id') == record.job.id: getattr(self, _FROM_JOB[kind])(message)
 
 # %% ../../nbs/managers/base.ipynb #8acc5164
 @patch
@@ -487,12 +561,12 @@ def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
     "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
     kind = message.get('type') if isinstance(message, dict) else None
     if handle.state != 'ready': return False
-    if kind == 'result': return self._is_instant and _is_plain_result(message) and not handle.has_output()
+    if kind == 'result': return self._is_instant and handle.is_silent and _is_plain_result(message)
     return kind in ('stream_chunk', 'progress') or (kind == 'stream_chunks' and len(message['chunks']) <= _QUICK_CHUNKS)
 
 def _is_plain_result(message: dict[str, Any]) -> bool:
     data = message.get('data')
-    return message['status'] == 'success' and isinstance(data, Sealed) and data.is_plain
+    return message['status'] == 'success' and (type(data) is dict or (isinstance(data, Sealed) and data.is_plain))
 
 @patch
 def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
@@ -519,11 +593,12 @@ def _distrust(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, erro
     with self._lock:
         handle.stop_reason = 'replace'
         self._note_end(record, _failed(Fault.BAD_PAYLOAD, error))
+        self._call_back(handle)
         handle.kill()
 
 _TEXTS = ('stream_chunk', 'stream_chunks')
 _QUICK_CHUNKS = 64  # in one message; more of them take a while
-_FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
+_FROM_JOB = {'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
              'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates',
              'loading': '_handle_loading', 'loaded': '_handle_loaded'}
 
@@ -545,9 +620,8 @@ def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any
         handle.state, handle.was_ready = 'ready', True
         self._streaming_plugins = set(message.get('streaming', ()))
         self._tell_worker('worker_started', handle)
-        handed_over = self._hand_over()
     self._report('update_worker_state', handle.pid, status='idle', job_id='')
-    self._send(handed_over)
+    with self._lock: self._hand_over()
     self._standby_deaths = 0
     if self.worker_config.standby_workers: self._supervisor.call_later(_STANDBY_DELAY_SECONDS, self._fill_standbys)
     self._answer_start(self._slots[handle.index], _load_failure(message))
@@ -699,11 +773,11 @@ def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
         if is_free:
             self._free(handle)
             if self._is_worn(handle): self._replace(handle)   # before it gets another job
+            self._begin_next(handle)
         ticket, record.cancel_ticket = record.cancel_ticket, None
-        handed_over = self._hand_over() if is_free else []
+        if is_free: self._hand_over()
     if is_free: self._after_job(handle, record)
-    _resolve(ticket, record.job.status == JobStatus.CANCELLED)
-    self._send(handed_over)
+    if ticket is not None: _resolve(ticket, record.job.status == JobStatus.CANCELLED)
 
 @patch
 def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
@@ -723,7 +797,8 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
 def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
     record, handle.job = handle.job, None
     if handle.state == 'ready': handle.waited = None   # it lives on
-    handle.last_used, handle.jobs_done = time.monotonic(), handle.jobs_done + 1
+    began_at, handle.last_used, handle.jobs_done = handle.last_used, time.monotonic(), handle.jobs_done + 1
+    self._note_pace(handle, handle.last_used - began_at)
     if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
 
 # %% ../../nbs/managers/base.ipynb #7f44096d
@@ -751,8 +826,7 @@ def _requeue(self:BaseJobManager, record: JobRecord) -> None:
     "The pause before another attempt is over."
     with self._lock:
         self._book.requeue(record)
-        handed_over = self._hand_over()
-    self._send(handed_over)
+        self._hand_over()
     self._start_missing()
 
 # %% ../../nbs/managers/base.ipynb #f0717020
@@ -779,7 +853,7 @@ def _run_hooks(self:BaseJobManager, record: JobRecord) -> None:
 
 @patch
 def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    if handle.state == 'stopping' and handle.stop_reason != 'replace':
+    if handle.state == 'stopping' and handle.job is None and handle.stop_reason != 'replace':
         return self._supervisor.call(handle.kill)   # it outlived its SIGTERM, and has nothing to do any more
     if not handle.is_alive(): return
     self._report_running(handle, record)   # if it was quicker than the report
@@ -846,16 +920,18 @@ def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     if handle in self._standbys:
         self._standbys.remove(handle)
         return self._lost_standby()
-    slot, record = self._slots[handle.index], handle.job
+    slot = self._slots[handle.index]
     with self._lock:
+        self._call_back(handle)
         if slot.handle is handle: slot.handle = None
         if handle.waited is None: handle.waited = self._book.backlog()
         commands, handle.commands = handle.commands, {}
         self._tell_worker('worker_stopped', handle)
     if handle.was_ready: self._report('unregister_worker', handle.pid)
-    if record is not None and self._may_take_back(handle, record): self._take_back(handle, record)
-    elif record is not None: self._settle(record, record.ending or self._crash(handle, record))
-    if record is not None and record.job.status == JobStatus.PENDING: handle.waited.append(record)   # it waits again
+    while (record := handle.job) is not None:   # more than one, if results were lost
+        if self._may_take_back(handle, record): self._take_back(handle, record)
+        else: self._settle(record, record.ending or self._crash(handle, record))
+        if record.job.status == JobStatus.PENDING: handle.waited.append(record)   # it waits again
     for ticket, _ in commands.values(): _resolve(ticket, {'ok': False, 'error': "the worker died"})
     self._handle_worker_error(handle)
     if self._is_closing: self._end_if_gone()
@@ -871,6 +947,7 @@ def _lost_standby(self:BaseJobManager) -> None:
 def _may_take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> bool:
     "Whether the worker died before it had read anything of this job: then it is nobody's crash."
     if record.ending is not None or record.is_finished or self._is_closed: return False
+    if handle.job_at < 0: return handle.turns.count() > len(handle.ahead)   # it was sent ahead
     return handle.bytes_read is not None and handle.bytes_read <= handle.job_at
 
 @patch
@@ -880,8 +957,7 @@ def _take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> 
         if record.deadline is not None: record.deadline.cancel()
         self._book.take_back(record)
         self._tell('queued', record)
-        handed_over = self._hand_over()
-    self._send(handed_over)
+        self._hand_over()
 
 @patch
 def _crash(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> _Ending:
@@ -977,13 +1053,18 @@ def _stop_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, endi
 
 @patch
 def _make_stop(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str) -> None:
+    with self._lock:
+        if handle.job is not record: return
+        record.ending = ending
+        self._call_back(handle)   # from here on nothing begins behind it
     handle.drain()
     with self._lock:
-        if handle.job is not record or handle.state != 'ready': return
+        if handle.job is not record or handle.state != 'ready': return self._hand_over()
         handle.stop_reason = reason
         if handle.waited is None: handle.waited = self._book.backlog()
         self._note_end(record, ending)
         handle.stop(ask=False)
+        self._hand_over()   # another worker may be idle
 
 # %% ../../nbs/managers/base.ipynb #2ed22c84
 @patch
@@ -1017,7 +1098,7 @@ async def cancel_job(
     with self._lock:
         record = self._book.find(job_id)
         if record is None or record.is_finished: return False
-        is_waiting = record.job.status == JobStatus.PENDING
+        is_waiting = self._is_waiting(record)
         if is_waiting: self._note_end(record, _Ending(JobStatus.CANCELLED))
     self._wakeups.flush()
     if is_waiting: return True
@@ -1028,15 +1109,23 @@ async def cancel_job(
 
 @patch
 def _cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.Future) -> None:
-    handle, ending = record.worker, _Ending(JobStatus.CANCELLED)
+    handle, ending = record.worker or record.ahead, _Ending(JobStatus.CANCELLED)
     if handle is not None: handle.drain()
     with self._lock:
-        is_waiting = record.job.status == JobStatus.PENDING   # between two attempts
+        is_waiting = self._is_waiting(record)   # between two attempts
         if is_waiting: self._note_end(record, ending)
-        is_ours = not is_waiting and not record.is_finished and record.ending is None
+        handle = record.worker
+        is_ours = record.job.status == JobStatus.RUNNING and record.ending is None
         if is_ours: record.cancel_ticket = ticket
     if is_ours: self._stop_job(handle, record, ending, 'cancel')
+    elif record.job.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it has just begun
     else: _resolve(ticket, is_waiting)
+
+@patch
+def _is_waiting(self:BaseJobManager, record: JobRecord) -> bool:
+    "Whether a job has not begun, and will not without us; called with the lock held."
+    if record.job.status != JobStatus.PENDING: return False
+    return record.ahead is None or self._call_back(record.ahead, record)
 
 # %% ../../nbs/managers/base.ipynb #6c5212e1
 @patch
@@ -1176,6 +1265,7 @@ async def _command(self:BaseJobManager, type: WorkerRequestType, timeout: float,
             handle.commands[request_id] = ticket, accept
             tickets.append(ticket)
             command = {'type': type.value, 'request_id': request_id, **data}
+            self._call_back(handle)   # it comes before what waits
             if handle.is_initialised: handle.send(command)
             else: handle.early.append(command)   # behind INIT
         if not tickets and accept is not None: accept()   # the next worker will have it
@@ -1370,7 +1460,10 @@ def _close(self:BaseJobManager) -> Supervisor | None:
 def _begin_shutdown(self:BaseJobManager) -> None:
     self._is_closing = True
     with self._lock:
-        for record in self._book.backlog(): self._note_end(record, _Ending(JobStatus.CANCELLED))
+        for slot in self._slots:
+            if slot.handle is not None: self._call_back(slot.handle)
+        for record in self._book.backlog():
+            if record.ahead is None: self._note_end(record, _Ending(JobStatus.CANCELLED))
     for handle in self._standbys: handle.kill()   # there is nothing in it that could mind
     for slot in self._slots:
         if slot.pause is not None: slot.pause.cancel()

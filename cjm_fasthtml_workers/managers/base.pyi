@@ -8,8 +8,8 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
-import sys
 import threading
 import time
 import weakref
@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 from fastcore.basics import patch, patch_to
 from ..core import context as context
-from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, seal as seal
+from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, plain_copy as plain_copy, seal as seal
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerStreamChunk as WorkerStreamChunk
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
-from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, is_finished as is_finished, pick_worker as pick_worker
+from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, SentAhead as SentAhead, is_finished as is_finished, pick_worker as pick_worker
 from .supervisor import LEASE_SECONDS as LEASE_SECONDS, ForkServer as ForkServer, Guard as Guard, Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 _log = logging.getLogger(__name__)
@@ -117,17 +117,43 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _idle(self) -> list[WorkerHandle]: ...
 
-    def _hand_over(self) -> list[tuple[WorkerHandle, JobRecord]]:
-        """Give waiting jobs to idle workers, in the book; called with the lock held. What was given is to be sent."""
+    def _hand_over(self) -> None:
+        """Give waiting jobs to workers; called with the lock held, so that a worker gets them in the order of the book."""
         ...
 
-    def _send(self, handed_over: list[tuple[WorkerHandle, JobRecord]]) -> None: ...
+    def _note_start(self, handle: WorkerHandle, record: JobRecord) -> None: ...
+
+    def _request(self, handle: WorkerHandle, record: JobRecord) -> dict[str, Any]: ...
+
+    def _timeout_of(self, record: JobRecord) -> float | None: ...
 
     def _set_deadline(self, handle: WorkerHandle, record: JobRecord) -> None: ...
 
     def _tell(self, name: str, record: JobRecord, **extra: Any) -> None: ...
 
     def _tell_worker(self, name: str, handle: WorkerHandle) -> None: ...
+
+    def _room_ahead(self, handle: WorkerHandle | None) -> int:
+        """How many jobs more may be sent to a busy worker; many at once cost less."""
+        ...
+
+    def _note_pace(self, handle: WorkerHandle, seconds: float) -> None:
+        """A job took so long; how many such jobs may lie in the pipe?"""
+        ...
+
+    def _send_ahead(self) -> None: ...
+
+    def _call_back(self, handle: WorkerHandle, only: JobRecord | None=None) -> bool:
+        """Take jobs back that were sent ahead and have not begun; they never will. False: there were none."""
+        ...
+
+    def _call_back_one(self) -> bool:
+        """For an idle worker: what a busy one has not begun."""
+        ...
+
+    def _begin_next(self, handle: WorkerHandle) -> None:
+        """The job is over: the worker has begun the next one that it was sent, or will at once."""
+        ...
 
     def _running_supervisor(self) -> Supervisor: ...
 
@@ -323,6 +349,10 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _cancel(self, record: JobRecord, ticket: concurrent.futures.Future) -> None: ...
 
+    def _is_waiting(self, record: JobRecord) -> bool:
+        """Whether a job has not begun, and will not without us; called with the lock held."""
+        ...
+
     def get_job(self, job_id: str) -> JobType | None:
         """Get a job by ID."""
         ...
@@ -447,17 +477,26 @@ def _split_request(request: Mapping[str, Any], job_id: str, plugin_name: str) ->
     """Plugin name, stream or not, parameters."""
     ...
 
+def _snapshot(params: dict[str, Any], max_bytes: int) -> Sealed | dict[str, Any]:
+    """`params` as they are now; raises what `_seal_params` raises."""
+    ...
+
 def _seal_params(params: dict[str, Any], max_bytes: int) -> Sealed:
-    """A snapshot of `params`; `TypeError` names the one that cannot be pickled, `MessageTooLarge` says the size."""
+    """`TypeError` names the one that cannot be pickled, `MessageTooLarge` says the size."""
     ...
 
 def _why_unpicklable(params: dict[str, Any]) -> str | None: ...
 _PLAIN_OPTIONS = JobOptions()
 
 def _options_of(job: BaseJob) -> JobOptions: ...
-_EXECUTE = WorkerRequestType.EXECUTE.value
 
 def _event_data(job: BaseJob, **extra: Any) -> dict[str, Any]: ...
+_AHEAD_SECONDS = 0.002
+_MOST_AHEAD = 64
+
+def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
+    """Whether nothing about it could take long but the job itself."""
+    ...
 
 def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None: ...
 _STANDBY_DELAY_SECONDS = 1.0
@@ -465,7 +504,7 @@ _STANDBY_DELAY_SECONDS = 1.0
 def _is_plain_result(message: dict[str, Any]) -> bool: ...
 _TEXTS = ('stream_chunk', 'stream_chunks')
 _QUICK_CHUNKS = 64
-_FROM_JOB = {'result': '_handle_job_result', 'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress', 'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates', 'loading': '_handle_loading', 'loaded': '_handle_loaded'}
+_FROM_JOB = {'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress', 'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates', 'loading': '_handle_loading', 'loaded': '_handle_loaded'}
 
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None: ...
 

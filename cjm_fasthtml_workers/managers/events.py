@@ -91,10 +91,10 @@ class EventStream:
         with self._hub.lock: self._take(name, WorkerEvent(f'{self._hub.worker_type}:{name}', data))
 
     def _take(self, name: str, event: WorkerEvent) -> None:
-        if len(self._events) < _BUFFER or name not in _MINOR: self._events.append(event)
-        if len(self._events) > 2 * _BUFFER: self._end()   # nobody reads it any more
-        if self.job_id is not None and name in _ENDINGS: self._end()
-        self._wake()
+        n = len(self._events)
+        if n < _BUFFER or name not in _MINOR: self._events.append(event)
+        if n >= 2 * _BUFFER or (self.job_id is not None and name in _ENDINGS): self._end()   # or: nobody reads it any more
+        if self._sleeper is not None: self._wake()
 
     def _end(self) -> None:
         self._ended = True
@@ -157,10 +157,13 @@ def publish(self:EventHub,
     data: dict[str, Any]
 ) -> None:
     "Tell everybody. From any thread; whoever calls this flushes the wakeups."
-    event = WorkerEvent(f'{self.worker_type}:{name}', data)
+    event, job_id, is_held = WorkerEvent(f'{self.worker_type}:{name}', data), data.get('job_id'), True
     with self.lock:
-        for s in self.streams():
-            if s.job_id is None or s.job_id == data.get('job_id'): s._take(name, event)
+        for ref in self._streams:
+            s = ref()
+            if s is None: is_held = False
+            elif s.job_id is None or s.job_id == job_id: s._take(name, event)
+        if not is_held: self.streams()   # forget those that nobody holds
     if self.broadcaster is None: return
     if len(self._outgoing) < _BUFFER or name not in _MINOR: self._outgoing.append(event)
     self._start_pump()

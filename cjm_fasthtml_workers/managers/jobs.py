@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog',
-           'JobRecord', 'JobBook', 'pick_worker']
+           'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
 
 # %% ../../nbs/managers/jobs.ipynb #b84f3515
 import heapq
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,9 +23,17 @@ from ..core.errors import JobNotFound
 from ..core.protocol import TERMINAL_STATUSES, Fault, JobStatus, WorkerStreamChunk
 
 # %% ../../nbs/managers/jobs.ipynb #66d69078
+_second = 0, ''   # the last one that was asked for, and its name
+
 def utc_now() -> str:  # "2025-01-31T09:30:00.123456+00:00"
     "The time, in ISO 8601 with its offset from UTC."
-    return datetime.now(UTC).isoformat()
+    global _second
+    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    known, text = _second
+    if seconds != known:
+        text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+        _second = seconds, text
+    return f'{text}.{micros:06d}+00:00'
 
 @dataclass
 class BaseJob:
@@ -163,34 +172,46 @@ class LineLog:
         return JobLogs(list(self.lines), self.dropped)
 
 # %% ../../nbs/managers/jobs.ipynb #474bba4f
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class JobRecord:
     "What the manager knows about one job."
     job: Any  # A `BaseJob`, or the app's subclass
     options: JobOptions
     plugin_name: str
-    params: Any = None  # Sealed parameters, dropped at the end
+    params: Any = None  # Sealed or plain parameters, dropped at the end
     stream: bool = False  # Whether the execute request asks for a stream
     config: dict[str, Any] | None = None  # Of the plugin, when the job was accepted
     seq: int = 0  # Order of arrival
     worker: Any = None  # Who runs it now
+    ahead: Any = None  # Who was sent it already, to run it later
     cooperates: bool = False  # Can be asked to stop
     ending: Any = None  # What a stop in progress will make of it
     deadline: Any = None  # Timer of its run time
     kills: int = 0  # Workers that died of it
     is_reported: bool = False  # Whether the resource manager knows that it runs
     cancel_ticket: Any = None  # Who waits for the end of a cancel
-    chunks: ChunkLog = field(init=False)
-    logs: LineLog = field(default_factory=LineLog)
     chunk_waiters: list[Any] = field(default_factory=list)
     end_waiters: list[Any] = field(default_factory=list)
+    _chunks: ChunkLog | None = None  # made when there is something to keep
+    _logs: LineLog | None = None
 
-    def __post_init__(self) -> None: self.chunks = ChunkLog(self.job.id)
+    @property
+    def chunks(self) -> ChunkLog:
+        "What it streamed."
+        if self._chunks is None: self._chunks = ChunkLog(self.job.id)
+        return self._chunks
+
+    @property
+    def logs(self) -> LineLog:
+        "What it printed and logged."
+        if self._logs is None: self._logs = LineLog()
+        return self._logs
 
     @property
     def chars(self) -> int:
         "How much text it said, in chunks and log lines, is kept."
-        return self.chunks.chars + self.logs.chars
+        chunks, logs = self._chunks, self._logs
+        return (chunks.chars if chunks is not None else 0) + (logs.chars if logs is not None else 0)
 
     @property
     def is_finished(self) -> bool:
@@ -235,7 +256,7 @@ class JobBook:
         self.requeue(record)
 
     def peek(self) -> JobRecord | None:
-        "Who is next; None if nobody waits."
+        "Who is next; None if nobody waits, or all of them with a worker already."
         while self._heap and self._heap[0][2].job.status != JobStatus.PENDING: heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
@@ -253,9 +274,18 @@ def start(self:JobBook,
     "Take a job out of the backlog: it runs now."
     self.waiting -= 1
     if self._heap and self._heap[0][2] is record: heapq.heappop(self._heap)
-    record.worker = worker
+    record.worker, record.ahead = worker, None
     record.job.started_at, record.job.worker_pid = self.now(), pid
     change_status(record.job, JobStatus.RUNNING)
+
+@patch
+def reserve(self:JobBook,
+    record: JobRecord,  # The one that `peek` said is next
+    worker: Any  # Who was sent it
+) -> None:
+    "Let a job wait with a worker, which will run it later; `requeue` puts it back."
+    heapq.heappop(self._heap)
+    record.ahead = worker
 
 @patch
 def retry(self:JobBook,
@@ -284,6 +314,7 @@ def requeue(self:JobBook,
 ) -> None:
     "Put it into the backlog, at its old place; harmless if it has ended meanwhile."
     if record.job.status != JobStatus.PENDING: return
+    record.ahead = None
     heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
 
 # %% ../../nbs/managers/jobs.ipynb #68794e29
@@ -322,6 +353,7 @@ def _left_backlog(self:JobBook) -> None:
 def _prune(self:JobBook) -> None:
     while self.max_finished is not None and len(self._finished) > self.max_finished:
         self._forget(self._finished.popleft())
+    if self._finished_chars <= _MAX_FINISHED_CHARS: return
     for record in self._finished:
         if self._finished_chars <= _MAX_FINISHED_CHARS: break
         self._finished_chars -= record.chars
@@ -341,6 +373,43 @@ def clear(self:JobBook) -> int:  # How many
     return n
 
 # %% ../../nbs/managers/jobs.ipynb #b33c7a24
+class SentAhead:
+    "The jobs that were sent to a worker behind the one it runs; pure: it is told how many turns were not taken."
+    def __init__(self) -> None:
+        self._records: deque[JobRecord | None] = deque()   # None: it was called back
+        self.priority = 0   # of the last one
+
+    def __len__(self) -> int: return len(self._records)
+
+    def add(self, record: JobRecord) -> None:
+        "One more, behind the others."
+        self._records.append(record)
+        self.priority = record.options.priority
+
+    def pop(self,
+        untaken: int = 0  # Turns that were not taken: who has not begun stays
+    ) -> JobRecord | None:
+        "The first that still holds."
+        while len(self._records) > untaken:
+            record = self._records.popleft()
+            if record is not None: return record
+        return None
+
+    def call_back(self,
+        untaken: int,  # Turns that were not taken, and that nobody can take now
+        only: JobRecord | None = None  # None: all that have not begun
+    ) -> tuple[list[JobRecord], list[bool]]:  # Who will not run; the turns to be given again
+        "Take jobs back that have not begun."
+        begun, back = len(self._records) - untaken, []   # negative: the one that is thought to run has not begun
+        records = list(self._records)
+        for i, record in enumerate(records):
+            if i < begun or record is None or only not in (None, record): continue
+            back.append(record)
+            records[i] = None
+        self._records = deque(records)
+        return back, [True] * -begun + [r is not None for r in records[max(begun, 0):]]
+
+# %% ../../nbs/managers/jobs.ipynb #5e9ce573
 def pick_worker(
     plugin_name: str,  # What the job needs
     idle: Iterable[Any]  # Workers with `loaded` (names) and `last_used` (a time)

@@ -1,7 +1,8 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """What a job is, the states it can be in, and the book in which the manager keeps them."""
-__all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog', 'JobRecord', 'JobBook', 'pick_worker']
+__all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog', 'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
 import heapq
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from fastcore.basics import patch
 from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobNotFound as JobNotFound
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus, WorkerStreamChunk as WorkerStreamChunk
+_second = (0, '')
 
 def utc_now() -> str:
     """The time, in ISO 8601 with its offset from UTC."""
@@ -121,7 +123,7 @@ class LineLog:
         """A copy."""
         ...
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class JobRecord:
     """What the manager knows about one job."""
     job: Any
@@ -132,18 +134,27 @@ class JobRecord:
     config: dict[str, Any] | None = None
     seq: int = 0
     worker: Any = None
+    ahead: Any = None
     cooperates: bool = False
     ending: Any = None
     deadline: Any = None
     kills: int = 0
     is_reported: bool = False
     cancel_ticket: Any = None
-    chunks: ChunkLog = field(init=False)
-    logs: LineLog = field(default_factory=LineLog)
     chunk_waiters: list[Any] = field(default_factory=list)
     end_waiters: list[Any] = field(default_factory=list)
+    _chunks: ChunkLog | None = None
+    _logs: LineLog | None = None
 
-    def __post_init__(self) -> None: ...
+    @property
+    def chunks(self) -> ChunkLog:
+        """What it streamed."""
+        ...
+
+    @property
+    def logs(self) -> LineLog:
+        """What it printed and logged."""
+        ...
 
     @property
     def chars(self) -> int:
@@ -184,7 +195,7 @@ class JobBook:
         ...
 
     def peek(self) -> JobRecord | None:
-        """Who is next; None if nobody waits."""
+        """Who is next; None if nobody waits, or all of them with a worker already."""
         ...
 
     def backlog(self) -> list[JobRecord]:
@@ -193,6 +204,10 @@ class JobBook:
 
     def start(self, record: JobRecord, worker: Any, pid: int | None) -> None:
         """Take a job out of the backlog: it runs now."""
+        ...
+
+    def reserve(self, record: JobRecord, worker: Any) -> None:
+        """Let a job wait with a worker, which will run it later; `requeue` puts it back."""
         ...
 
     def retry(self, record: JobRecord) -> None:
@@ -219,6 +234,27 @@ class JobBook:
 
     def clear(self) -> int:
         """Forget all finished jobs."""
+        ...
+
+class SentAhead:
+    """The jobs that were sent to a worker behind the one it runs; pure: it is told how many turns were not taken."""
+    _records: deque[JobRecord | None]
+    priority: int
+
+    def __init__(self) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, record: JobRecord) -> None:
+        """One more, behind the others."""
+        ...
+
+    def pop(self, untaken: int=0) -> JobRecord | None:
+        """The first that still holds."""
+        ...
+
+    def call_back(self, untaken: int, only: JobRecord | None=None) -> tuple[list[JobRecord], list[bool]]:
+        """Take jobs back that have not begun."""
         ...
 
 def pick_worker(plugin_name: str, idle: Iterable[Any]) -> Any:

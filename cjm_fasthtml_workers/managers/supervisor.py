@@ -13,6 +13,7 @@ import functools
 import heapq
 import itertools
 import logging
+import math
 import multiprocessing.process
 import multiprocessing.spawn
 import os
@@ -31,7 +32,7 @@ from typing import Any, Protocol
 
 from fastcore.basics import patch
 
-from ..core.channels import Receiver, Sealed, Sender, open_channel, set_pipe_size, unread_bytes
+from ..core.channels import Receiver, Sealed, Sender, Turns, open_channel, set_pipe_size, unread_bytes
 from ..core.config import RestartPolicy, WorkerConfig
 from ..core.errors import ChannelClosed, ChannelCorrupt
 from ..core.protocol import WorkerRequestType
@@ -301,16 +302,20 @@ class WorkerHandle:
         self.state = 'starting'   # 'starting', 'ready', 'stopping', 'dead'
         self.pid: int | None = None
         self._pid = -1                     # the same, once there is a process
-        self.requests: Sender              # these four from then on, too
+        self.requests: Sender              # these five from then on, too
         self.control: Sender
         self.results: Receiver
         self.responses: Receiver
+        self.turns: Turns
         self.exitcode: int | None = None   # None also when somebody else reaped it
         self.error: str | None = None      # why it could not be started, or had to be killed
         self.error_traceback: str | None = None
         self.job: Any = None               # owner's note: what it runs
         self.loaded: set[str] = set()      # owner's note: what it said it has loaded
         self.last_used, self.jobs_done = 0.0, 0
+        self.ahead: Any = None             # owner's note: jobs that were sent behind `job`
+        self.pace_seconds, self.most_ahead = math.inf, 0   # what its jobs took lately, and how many may lie there
+        self.is_silent = False             # it had printed nothing when its results were read
         self.commands: dict[int, Any] = {} # owner's note: who waits for which answer
         self.is_initialised = False        # owner's note: it was told what to load
         self.early: list[dict[str, Any]] = []   # owner's note: commands for when it was
@@ -459,6 +464,9 @@ def _launch(self:WorkerHandle) -> None:
             mine.callback(own.close)
             theirs.callback(other.close)
             fds.append(other.fd)
+        turns = Turns()
+        mine.callback(turns.close)
+        fds.append(turns.fd)
         output, child_output = os.pipe()
         mine.callback(os.close, output)
         theirs.callback(os.close, child_output)
@@ -470,7 +478,7 @@ def _launch(self:WorkerHandle) -> None:
             self.pid = self._pid = self._popen.pid
         mine.pop_all()
     self.requests, self.results, self.responses, self.control = ends
-    self._output_fd = output
+    self.turns, self._output_fd = turns, output
     self._begin()
 
 # %% ../../nbs/managers/supervisor.ipynb #faf758d2
@@ -485,7 +493,7 @@ def watch_results(self:WorkerHandle) -> None:
 def _begin(self:WorkerHandle) -> None:
     "The process is there, or asked for: tell it what to do."
     self._fds = [self.results.fd, self.responses.fd, self._output_fd]
-    _open_fds.update(self._fds, (self.requests.fd, self.control.fd))
+    _open_fds.update(self._fds, (self.requests.fd, self.control.fd), self.turns.fds)
     for fd in (*self._fds, self.requests.fd, self.control.fd): os.set_blocking(fd, False)
     self.supervisor.watch(self._output_fd, selectors.EVENT_READ, self.read_output)
     if self.pid is not None: self._follow()
@@ -516,7 +524,7 @@ class ForkServer:
 
     def fork(self,
         handle: WorkerHandle,  # Told by `on_forked` and `on_forked_exit`, or by `on_orphaned`
-        fds: list[int]  # Four pipe ends and the output
+        fds: list[int]  # Five pipe ends and the output
     ) -> None:
         "Ask for a new process; `OSError` if that cannot be."
         try: self._ask(fds)
@@ -731,6 +739,8 @@ def _close_pipes(self:WorkerHandle) -> None:
             self.supervisor.unwatch(end.fd)
             _open_fds.discard(end.fd)
             end.close()
+        _open_fds.difference_update(self.turns.fds)
+        self.turns.close()
         for fd in (self._output_fd, self._pidfd):
             _open_fds.discard(fd)
             if fd >= 0: os.close(fd)
@@ -884,6 +894,7 @@ def read_on_loop(self:WorkerHandle) -> bool:  # Whether the loop is to go on; el
     except ChannelCorrupt as e:
         self.supervisor.call(self._distrust, e)
         return False
+    self.is_silent = not self.has_output()   # what a job printed came before its result
     for i, message in enumerate(messages):
         if self._passed_on or not self._is_quick(message):
             self._passed_on.extend(messages[i:])
@@ -899,6 +910,22 @@ def send(self:WorkerHandle,
 ) -> None:
     "Put `message` on the request channel; never waits; harmless when the process is dead."
     self._offer(self.requests, message)
+
+@patch
+def send_job(self:WorkerHandle,
+    request: dict[str, Any]
+) -> None:
+    "Send it, and note where it begins."
+    self.job_at = self.requests.offered
+    self.send(request)
+
+@patch
+def send_ahead(self:WorkerHandle,
+    messages: list[dict[str, Any]]  # Small ones
+) -> None:
+    "Put requests behind what it works on; it asks `turns` about each before it begins."
+    if not self.requests.offer_all(messages): self.supervisor.call(self._write_later, self.requests)
+    self.turns.give([True] * len(messages))
 
 @patch
 def enter(self:WorkerHandle,
