@@ -682,6 +682,10 @@ ROWS = [
     Row(AHEAD, 'The worker is killed at any moment: one or two, spawned or forked, with a spare, with retries.',
         'Each death costs one job, the one that ran. All others run, and no code runs twice.',
         ['test_ahead::test_worker_killed_at_any_moment', 'test_ahead::test_behind_one_that_kills_its_worker']),
+    Row(AHEAD, 'The app stands still, and its workers go on. Then one is found dead, or a job is cancelled or '
+               'outranked, or the app closes.',
+        'The same as ever: it rests on what really ran, and not on what was known before.',
+        ['test_ahead::test_after_the_app_stood_still']),
     Row(AHEAD, 'The worker is lost under `never`.',
         'Those that waited are `failed`, with the reason. Their code has never run.',
         ['test_ahead::test_nobody_comes_after_a_death']),

@@ -6,11 +6,13 @@ FAULTS_AHEAD_JOBS=10000 and FAULTS_AHEAD_KILLS=200 make the campaigns longer, FA
 import asyncio
 import bisect
 import contextlib
+import ctypes
 import itertools
 import os
 import random
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter, defaultdict
@@ -203,6 +205,18 @@ class Shorts:
             assert overtaken <= OVERTAKEN, f'{n} began before {later[:overtaken][:50]}'
             bisect.insort(later, n)
 
+    def urgent_came_first(self, urgent: dict[int, int]) -> None:
+        "Those that were accepted at these times came before all others that had not begun."
+        began, told = self.began(), {}
+        for i, (job_id, name) in enumerate(self.told): told.setdefault((job_id, name), i)
+        for n, at in urgent.items():
+            less = {m for m, job in self.jobs.items() if job.priority < self.jobs[n].priority and m in began}
+            here = {m for m in less if began[m].pid == began[n].pid and at < began[m].at < began[n].at}
+            assert len(here) <= 1, f'{here} began after {n} was accepted, and before it'   # one was on its way
+            queued, started = (told[self.jobs[n].id, name] for name in ('queued', 'started'))
+            lot = {m for m in less if queued < told[self.jobs[m].id, 'started'] < started and at < began[m].at}
+            assert len(lot) <= self.workers, f'{lot} began after {n} was accepted, and were started before it'
+
 def run_seeded(case: Any, *args: Any, **kwargs: Any) -> None:
     print('FAULTS_SEED', SEED)
     print(run_case(case, SEED, *args, timeout=LIMIT, **kwargs))
@@ -302,16 +316,7 @@ async def case_priority(ctx, seed, workers):
             urgent[n] = time.monotonic_ns()
         await s.all_ended(list(urgent))
     await s.judge()
-    began, told = s.began(), {}
-    for i, (job_id, name) in enumerate(s.told): told.setdefault((job_id, name), i)
-    for n, at in urgent.items():
-        def is_less(job: Any, n: int = n) -> bool: return job.priority < s.jobs[n].priority
-        here = [x for x in began.values() if x.pid == began[n].pid and at < x.at < began[n].at]
-        lot = [x.n for x in here if is_less(s.jobs[x.n])]
-        assert len(lot) <= 1, f'{lot} began after {n} was accepted, and before it'   # one was on its way
-        queued, started = (told[s.jobs[n].id, name] for name in ('queued', 'started'))
-        lot = [m for m, job in s.jobs.items() if queued < told[job.id, 'started'] < started and is_less(job)]
-        assert len(lot) <= workers, f'{lot} were started after {n} was queued, and before it was started'
+    s.urgent_came_first(urgent)
 
 async def case_priority_held(ctx, seed, workers):
     "Nothing moves meanwhile: the order is exact."
@@ -455,6 +460,47 @@ async def case_never(ctx, seed, how):
 
 @pytest.mark.parametrize('how', ['cancelled', 'killed'])
 def test_nobody_comes_after_a_death(how): run_seeded(case_never, how)
+
+# ---- The app stands still
+
+def stand_still(seconds: float) -> None:
+    "Hold the GIL: nobody in the app reads what its workers do meanwhile."
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+async def case_still(ctx, seed, workers, then):
+    "The first that the app does after that rests on what it knew before."
+    rng, ctx.stall_limit, urgent, over = random.Random(seed), 5, {}, 0
+    s = Shorts(ctx, workers)
+    for turn in range(10):
+        await s.all_ended(await s.many(20))
+        await s.many(60, code='time.sleep(.001)')
+        await asyncio.sleep(rng.uniform(0, .02))
+        pid = s.m.get_stats()['workers'][0]['pid']
+        if then == 'killed':
+            killer = subprocess.Popen(['sh', '-c', f'sleep .0{rng.randrange(10)}; kill -9 {pid}'])
+            s.killed.append(pid)
+        stand_still(.1 if then == 'killed' else .03)
+        if then == 'killed': await ctx.until(lambda killer=killer: killer.poll() is not None, 'the kill')
+        elif then == 'cancelled':
+            for n in rng.sample(s.waiting, min(5, len(s.waiting))): await s.cancel(n)
+        elif then == 'outranked':
+            n = await s.start(priority=5 + turn)
+            urgent[n] = time.monotonic_ns()
+        elif then == 'closed' and turn > 3:
+            await s.m.aclose()
+            over = time.monotonic_ns()
+            break
+        await s.all_ended()
+    await s.judge()
+    s.urgent_came_first(urgent)
+    began = s.began()
+    if over: assert not s.notes(since=over)
+    assert not [n for n, j in s.jobs.items() if j.status == 'cancelled' and j.started_at is None and n in began]
+    assert s.statuses()['completed'] > 300 - 60 * bool(over)
+
+@both
+@pytest.mark.parametrize('then', ['killed', 'cancelled', 'outranked', 'closed'])
+def test_after_the_app_stood_still(then, workers): run_seeded(case_still, workers, then)
 
 # ---- Time
 
