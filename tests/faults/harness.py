@@ -245,14 +245,23 @@ def kernel_wait() -> float:
                 total += int(Path(f'/proc/self/task/{task}/schedstat').read_text().split()[1])
     return total / 1e9
 
+def shared_memory() -> set[str]:
+    "What lies in /dev/shm, without what some process has mapped that is not of this case: others use it too."
+    names = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
+    for p in psutil.process_iter() if names else ():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(p.pid) == os.getsid(0) or p.environ().get(CASE_TOKEN) == os.environ.get(CASE_TOKEN): continue
+            maps = Path(f'/proc/{p.pid}/maps').read_text()
+            names -= {name for name in names if f'/dev/shm/{name}' in maps}
+    return names
+
 def snapshot() -> dict[str, set[str]]:
     kids = set()
     for p in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error): kids.add(f'{p.pid} {p.status()} {" ".join(p.cmdline())[:200]}')
-    shm = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
     return {'children': kids, 'threads': {f'{t.name} {t.ident}' for t in threading.enumerate()},
             'descriptors': {f'{fd} {to}' for fd, to in descriptors().items()},
-            'shm': {n for n in shm if not n.startswith('.org.chromium')}}
+            'shm': shared_memory()}
 
 class Watched(SimpleJobManager):
     "Tells its case of every job."

@@ -65,6 +65,35 @@ class Do(Act):
         if 'stream' in names: yield from names['stream']()
         return names['result']
 
+class Mark:
+    "Notes in a file what it does, and when: that it was loaded or unloaded, and which job it begins and ends."
+    def __init__(self, config: dict[str, Any]):
+        exec(config.get('init', ''), {'os': os, 'time': time})
+        self.fd = os.open(config['file'], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.version = config.get('version', 0)
+        self.note('loads')
+    def note(self, what: str, n: int = -1) -> None:
+        line = f'{what} {n} {os.getpid()} {time.monotonic_ns()} {time.time_ns()} {self.version}\n'
+        os.write(self.fd, line.encode())
+    def execute(self, n: int, code: str = '', nonce: Any = None, **params: Any) -> dict[str, Any]:
+        self.note('begins', n)
+        if code: exec(code, {'os': os, 'time': time, **params})
+        self.note('ends', n)
+        return {'nonce': nonce, 'n': n}
+    def unload(self) -> None:
+        self.note('unloads')
+        os.close(self.fd)
+
+class Flow(Mark):
+    "The same, with chunks between begin and end."
+    def execute_stream(self, n: int, chunks: int = 5, pause: float = 0, nonce: Any = None, **params: Any) -> Any:
+        self.note('begins', n)
+        for i in range(chunks):
+            yield f'{n}.{i} '
+            if pause: time.sleep(pause)
+        self.note('ends', n)
+        return {'nonce': nonce, 'n': n}
+
 # ---- Values that misbehave when they are pickled or rebuilt
 
 class Trap:

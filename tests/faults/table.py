@@ -20,6 +20,7 @@ WORKER, CANCEL, RESTART, TIMEOUTS = 'Worker and payload', 'Cancel', 'Restart', '
 COMMANDS, QUEUES, POOL = 'Commands', 'Queues, loops and threads', 'Pool and spares'
 FORKS, SHUTDOWN, KILLED = 'Fork server', 'Shutdown', 'The app is killed'
 RESOURCES, LEASE, SELF = 'Resources', 'An event loop that reads results itself', 'The tests themselves'
+AHEAD = 'Many short jobs'
 
 GROUPS = {   # with a line on what they have in common
     WORKER: 'What a plugin does to its process, and what does not cross between worker and app. Where nothing else is '
@@ -38,6 +39,8 @@ GROUPS = {   # with a line on what they have in common
     RESOURCES: 'Nothing grows with what was done. Where the system gives no more, that is said, and it passes.',
     LEASE: 'While short jobs follow each other, the app\'s event loop reads results without a thread in between. It '
            'borrows the pipe for that, and gives it back.',
+    AHEAD: 'However jobs get to their worker: until its code runs, a job waits. Each of these notes in a file that it '
+           'begins and ends, so that what really ran can be compared with what was told.',
     SELF: 'A test that cannot fail proves nothing.',
 }
 
@@ -50,6 +53,8 @@ OPTIONS = [
     Option('FAULTS_CAMPAIGN_KILLS', '20', 'SIGKILLs to its workers.'),
     Option('FAULTS_POOL_JOBS', '150', 'Jobs of the campaign with several workers.'),
     Option('FAULTS_RACES', '60', 'How often a job ends at the moment of its cancel. Half as often: of its timeout.'),
+    Option('FAULTS_AHEAD_JOBS', '1000', 'Jobs of each campaign with many short ones.'),
+    Option('FAULTS_AHEAD_KILLS', '12', 'SIGKILLs to their workers.'),
     Option('FAULTS_FORKS', '1', 'Times the usual size of the campaigns with a fork server.'),
     Option('FAULTS_ORPHAN_RUNS', '16', 'Apps that are killed at any moment.'),
     Option('FAULTS_RELOADS', '2', 'How often `uvicorn --reload` sees a new file.'),
@@ -60,6 +65,7 @@ OPTIONS = [
 CAMPAIGNS = [   # the long ones
     'FAULTS_CAMPAIGN_JOBS=10000 FAULTS_CAMPAIGN_KILLS=1000 .venv/bin/python -m pytest tests/faults/test_campaign.py',
     'FAULTS_RACES=1000 .venv/bin/python -m pytest tests/faults -k race',
+    'FAULTS_AHEAD_JOBS=10000 FAULTS_AHEAD_KILLS=200 .venv/bin/python -m pytest tests/faults/test_ahead.py',
     'FAULTS_FORKS=10 .venv/bin/python -m pytest tests/faults/test_forkserver.py',
     'FAULTS_ORPHAN_RUNS=200 .venv/bin/python -m pytest tests/faults/test_orphans.py',
     'FAULTS_RELOADS=10 .venv/bin/python -m pytest tests/faults -k uvicorn',
@@ -653,6 +659,54 @@ ROWS = [
     Row(LEASE, 'The worker dies of a job before the thread that sent it has counted its bytes.',
         '`failed`, `worker_crashed`. The job is not run twice.',
         ['test_lease::test_counted_late']),
+
+    # ---- Many short jobs
+    Row(AHEAD, 'A random one that waits is cancelled, while others run.',
+        '`True` if and only if it is `cancelled`. Its code has never run, and no process is touched.',
+        ['test_ahead::test_cancel_one_that_waits', 'test_ahead::test_cancel_of_one_that_waits_touches_no_process']),
+    Row(AHEAD, 'The same while the worker is stopped, or in C with the GIL held.',
+        'The same, at once: the worker need not hear of it.',
+        ['test_ahead::test_cancel_while_the_worker_hears_nothing']),
+    Row(AHEAD, 'The one that runs is cancelled, and its worker ended.',
+        'Those behind it run once, in their order, in the next worker.',
+        ['test_ahead::test_cancel_of_one_that_runs']),
+    Row(AHEAD, 'One with a greater `priority` comes late.',
+        'It begins before all that have not begun.',
+        ['test_ahead::test_priority_that_comes_late']),
+    Row(AHEAD, 'A long job among the short ones, and another worker is idle, or gets idle, or is new.',
+        'Nobody waits behind it: the other worker runs them.',
+        ['test_ahead::test_nobody_waits_behind_a_long_one', 'test_ahead::test_an_idle_worker_takes_what_waits']),
+    Row(AHEAD, 'The backlog has a limit.',
+        'A job waits, and is counted, until it begins.',
+        ['test_ahead::test_those_that_wait_are_counted']),
+    Row(AHEAD, 'The worker is killed at any moment: one or two, spawned or forked, with a spare, with retries.',
+        'Each death costs one job, the one that ran. All others run, and no code runs twice.',
+        ['test_ahead::test_worker_killed_at_any_moment', 'test_ahead::test_behind_one_that_kills_its_worker']),
+    Row(AHEAD, 'The app stands still, and its workers go on. Then one is found dead, or a job is cancelled or '
+               'outranked, or the app closes.',
+        'The same as ever: it rests on what really ran, and not on what was known before.',
+        ['test_ahead::test_after_the_app_stood_still']),
+    Row(AHEAD, 'The worker is lost under `never`.',
+        'Those that waited are `failed`, with the reason. Their code has never run.',
+        ['test_ahead::test_nobody_comes_after_a_death']),
+    Row(AHEAD, 'Timeouts that are shorter than the time in the queue.',
+        'Waiting does not count. Only who runs too long is `timed_out`.',
+        ['test_ahead::test_waiting_is_no_run_time']),
+    Row(AHEAD, 'A reload or an unload among them.',
+        'It comes behind the job that runs, and before all that wait.',
+        ['test_ahead::test_commands_among_them']),
+    Row(AHEAD, 'The app closes, and most of them wait.',
+        '`cancelled`. Their code has never run, and does not run later.',
+        ['test_ahead::test_shutdown_with_jobs_that_wait']),
+    Row(AHEAD, 'Workers are replaced after `max_jobs_per_worker`.',
+        'Each has done exactly so many.',
+        ['test_ahead::test_workers_that_do_so_many_and_no_more']),
+    Row(AHEAD, 'Plugins that are not loaded, are slow to load, or cannot be loaded; streams; large parameters.',
+        'Order, chunks and results are what they would be alone. Megabytes that wait are in nobody\'s way.',
+        ['test_ahead::test_other_kinds_in_between', 'test_ahead::test_large_ones_that_wait']),
+    Row(AHEAD, 'All at once, also with a spare, and with workers that are replaced.',
+        'Each runs at most once, ends once, and `started_at` is when it began.',
+        ['test_ahead::test_everything_at_once']),
 
     # ---- The tests themselves
     Row(SELF, 'A case that breaks one of the eight; one that hangs; a good one.',
