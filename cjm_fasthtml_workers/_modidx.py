@@ -635,8 +635,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                            'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager._call_back': ( 'managers/base.html#basejobmanager._call_back',
                                                                                                                       'cjm_fasthtml_workers/managers/base.py'),
-                                                    'cjm_fasthtml_workers.managers.base.BaseJobManager._call_back_one': ( 'managers/base.html#basejobmanager._call_back_one',
-                                                                                                                          'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager._cancel': ( 'managers/base.html#basejobmanager._cancel',
                                                                                                                    'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager._close': ( 'managers/base.html#basejobmanager._close',

@@ -134,7 +134,8 @@ def _begin(self:BaseJobManager) -> None:
     is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
     self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
                         and getattr(type(self).extract_job_result, 'is_instant', False))
-    self._can_lend, self._may_send_ahead = True, not is_recycling
+    self._can_lend = True
+    self._may_send_ahead = cfg.max_workers == 1 and not is_recycling   # of two workers, the later job might begin sooner
     self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
 
 # %% ../../nbs/managers/base.ipynb #b28ad830
@@ -281,10 +282,9 @@ def _idle(self:BaseJobManager) -> list[WorkerHandle]:
 def _hand_over(self:BaseJobManager) -> None:
     "Give waiting jobs to workers; called with the lock held, so that a worker gets them in the order of the book."
     while self._book.waiting and not self._is_closed:
-        idle, record = self._idle(), self._book.peek()
-        if idle and record is None and self._call_back_one(): continue   # who waits behind a busy one
-        if record is None: return   # those that wait have a pause before them
-        if not idle: return self._send_ahead()
+        record, idle = self._book.peek(), self._idle()
+        if record is None: return   # those that wait have a pause before them, or are on their way
+        if not idle: return self._send_ahead(self._slots[0].handle)
         handle = pick_worker(record.plugin_name, idle)
         self._note_start(handle, record)
         handle.send_job(self._request(handle, record))
@@ -353,16 +353,15 @@ def _note_pace(self:BaseJobManager, handle: WorkerHandle, seconds: float) -> Non
     if self._may_send_ahead: handle.most_ahead = min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(handle.pace_seconds, 1e-6)))
 
 @patch
-def _send_ahead(self:BaseJobManager) -> None:
-    for slot in self._slots:
-        handle, requests = slot.handle, []
-        for _ in range(self._room_ahead(handle)):
-            record = self._book.peek()
-            if record is None or not _may_go_ahead(handle, record): break
-            self._book.reserve(record, handle)
-            handle.ahead.add(record)
-            requests.append({**self._request(handle, record), 'ahead': True})
-        if requests: handle.send_ahead(requests)
+def _send_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> None:
+    requests = []
+    for _ in range(self._room_ahead(handle)):
+        record = self._book.peek()
+        if record is None or not _may_go_ahead(handle, record): break
+        self._book.reserve(record, handle)
+        handle.ahead.add(record)
+        requests.append({**self._request(handle, record), 'ahead': True})
+    if requests: handle.send_ahead(requests)
 
 def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
     "Whether nothing about it could take long but the job itself."
@@ -377,11 +376,6 @@ def _call_back(self:BaseJobManager, handle: WorkerHandle, only: JobRecord | None
     handle.turns.give(turns)
     for record in back: self._book.requeue(record)
     return bool(back)
-
-@patch
-def _call_back_one(self:BaseJobManager) -> bool:
-    "For an idle worker: what a busy one has not begun."
-    return any(self._call_back(s.handle) for s in self._slots if s.handle is not None)
 
 @patch
 def _begin_next(self:BaseJobManager, handle: WorkerHandle) -> None:
@@ -1059,12 +1053,11 @@ def _make_stop(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, end
         self._call_back(handle)   # from here on nothing begins behind it
     handle.drain()
     with self._lock:
-        if handle.job is not record or handle.state != 'ready': return self._hand_over()
+        if handle.job is not record or handle.state != 'ready': return
         handle.stop_reason = reason
         if handle.waited is None: handle.waited = self._book.backlog()
         self._note_end(record, ending)
         handle.stop(ask=False)
-        self._hand_over()   # another worker may be idle
 
 # %% ../../nbs/managers/base.ipynb #2ed22c84
 @patch

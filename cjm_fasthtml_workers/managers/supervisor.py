@@ -314,7 +314,8 @@ class WorkerHandle:
         self.loaded: set[str] = set()      # owner's note: what it said it has loaded
         self.last_used, self.jobs_done = 0.0, 0
         self.ahead: Any = None             # owner's note: jobs that were sent behind `job`
-        self.pace_seconds, self.most_ahead = math.inf, 0   # what its jobs took lately, and how many may lie there
+        self.pace_seconds: float = math.inf   # owner's note: what its jobs took lately
+        self.most_ahead = 0                # owner's note: how many may be sent ahead
         self.is_silent = False             # it had printed nothing when its results were read
         self.commands: dict[int, Any] = {} # owner's note: who waits for which answer
         self.is_initialised = False        # owner's note: it was told what to load

@@ -8,6 +8,7 @@ import functools
 import heapq
 import itertools
 import logging
+import math
 import multiprocessing.process
 import multiprocessing.spawn
 import os
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from fastcore.basics import patch
-from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, open_channel as open_channel, set_pipe_size as set_pipe_size, unread_bytes as unread_bytes
+from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, Turns as Turns, open_channel as open_channel, set_pipe_size as set_pipe_size, unread_bytes as unread_bytes
 from ..core.config import RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, ChannelCorrupt as ChannelCorrupt
 from ..core.protocol import WorkerRequestType as WorkerRequestType
@@ -193,6 +194,7 @@ class WorkerHandle:
     control: Sender
     results: Receiver
     responses: Receiver
+    turns: Turns
     exitcode: int | None
     error: str | None
     error_traceback: str | None
@@ -200,6 +202,10 @@ class WorkerHandle:
     loaded: set[str]
     last_used: float
     jobs_done: int
+    ahead: Any
+    pace_seconds: float
+    most_ahead: int
+    is_silent: bool
     commands: dict[int, Any]
     is_initialised: bool
     early: list[dict[str, Any]]
@@ -338,6 +344,14 @@ class WorkerHandle:
 
     def send(self, message: dict[str, Any]) -> None:
         """Put `message` on the request channel; never waits; harmless when the process is dead."""
+        ...
+
+    def send_job(self, request: dict[str, Any]) -> None:
+        """Send it, and note where it begins."""
+        ...
+
+    def send_ahead(self, messages: list[dict[str, Any]]) -> None:
+        """Put requests behind what it works on; it asks `turns` about each before it begins."""
         ...
 
     def enter(self, entry: Sealed) -> None:
