@@ -331,22 +331,26 @@ class Sender(_Writer):
     def offer(self, message: Any) -> bool:  # Whether all was written; else call `flush` when the pipe has room
         "Write what fits of `message` and keep the rest; never waits. A closed channel swallows it."
         pieces = encode(message)
-        with self._lock: return self._quietly(self._write_new, pieces)
+        with self._lock:
+            try: return self._write_new(pieces)
+            except ChannelClosed: return self._give_up()
 
     def offer_all(self, messages: Sequence[Any]) -> bool:  # As `offer` says
         "Several messages at once."
         pieces = [piece for m in messages for piece in encode(m)]
-        with self._lock: return self._quietly(self._write_new, [b''.join(pieces)])
+        with self._lock:
+            try: return self._write_new([b''.join(pieces)])
+            except ChannelClosed: return self._give_up()
 
     def flush(self) -> bool:  # Whether nothing is left
         "Write what fits of what is waiting; never waits."
-        with self._lock: return self._quietly(self._write)
+        with self._lock:
+            try: return self._write()
+            except ChannelClosed: return self._give_up()
 
-    def _quietly(self, write: Callable[..., bool], *pieces: Any) -> bool:
-        try: return write(*pieces)
-        except ChannelClosed:
-            self._pending.clear()
-            return True
+    def _give_up(self) -> bool:
+        self._pending.clear()
+        return True
 
 # %% ../../nbs/core/channels.ipynb #86e5d57b
 class _Reader(_End):
@@ -363,16 +367,17 @@ class _Reader(_End):
         "Whether part of a message has arrived that is larger than what is read at once."
         return self._decoder.is_large
 
-    def _read(self) -> None:
+    def _read(self) -> list[Any]:  # What became whole
         decoder = self._decoder
         try: n = os.readv(self.fd, [decoder.space()]) if self.fd >= 0 else 0
         except BlockingIOError: raise
         except OSError as e: raise ChannelClosed(f"the channel cannot be read: {e.strerror}") from e
         if not n: raise ChannelClosed("the other side is gone" + ", in mid-message" * decoder.is_partial())
-        self._ready.extend(decoder.advance(n))
+        return decoder.advance(n)
 
-    def _take(self) -> list[Any]:
-        messages = list(self._ready)
+    def _take(self, more: Sequence[Any] = ()) -> list[Any]:
+        "What is waiting, and `more`."
+        messages = [*self._ready, *more]
         self._ready.clear()
         return messages
 
@@ -392,7 +397,9 @@ class Receiver(_Reader):
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
             if deadline is not None and not _is_readable(self.fd, deadline - time.monotonic()): raise queue.Empty
-            self._read()
+            messages = self._read()
+            if len(messages) == 1: return messages[0]
+            self._ready.extend(messages)
         return self._ready.popleft()
 
     def get_nowait(self) -> Any:
@@ -401,18 +408,19 @@ class Receiver(_Reader):
 
     def read_available(self) -> list[Any]:  # Empty: nothing is there now
         "All messages that are there, for a descriptor that does not block; raises `ChannelClosed` at the end."
-        try: self._read()
+        messages: list[Any] = []
+        try: messages = self._read()
         except BlockingIOError: pass
         except ChannelClosed:
             if not self._ready: raise
-        return self._take()
+        return self._take(messages) if self._ready else messages
 
     def drain(self,
         max_reads: int = 256  # A writer that is faster than we are must not keep us
     ) -> list[Any]:
         "All messages that are there, also before an end; for a descriptor that does not block."
         try:
-            for _ in range(max_reads): self._read()
+            for _ in range(max_reads): self._ready.extend(self._read())
         except (BlockingIOError, ChannelClosed): pass
         return self._take()
 

@@ -113,6 +113,7 @@ class _Outbox(_Buffered):
     def __init__(self, results: Any):
         super().__init__(results)
         self.batches = isinstance(results, Sender)
+        self.most = self.window // 2 or 1000   # pieces in one message; half a window, or one side would wait for the other
         self._thread: threading.Thread | None = None
         self._is_idle = False
         if self.window: context.set_on_ack(self.acknowledge)
@@ -125,7 +126,8 @@ class _Outbox(_Buffered):
             self._waiting.append(text)
             self._size += len(text)
             self._job_id = job_id
-            if not self.batches or (len(self._waiting) == 1 and time.monotonic() - self._sent_at > _PAUSE_SECONDS):
+            n = len(self._waiting)
+            if not self.batches or n >= self.most or (n == 1 and time.monotonic() - self._sent_at > _PAUSE_SECONDS):
                 return self._flush()
             if self._thread is None: self._start_thread()
             elif self._is_idle: self._change.notify_all()
@@ -249,7 +251,9 @@ def _quietly(f: Callable[..., Any], *args: Any) -> Any:
 # %% ../../nbs/core/worker.ipynb #3505abc3
 def _load_for(worker: _Worker, job: JobContext, name: str) -> None:
     "Have the plugin loaded; a job that must wait for that says so."
-    if name in worker.loaded: return worker.load(name)
+    if name in worker.loaded:
+        worker.current = name
+        return
     job.is_loading = True
     job.tell(WorkerResponseType.LOADING)
     worker.load(name)

@@ -131,7 +131,7 @@ def _begin(self:BaseJobManager) -> None:
     self._is_closed = self._is_closing = False   # no more jobs; and the workers are being ended
     self._gone = threading.Event()
     self._at_exit: Callable[[], None] | None = None
-    is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
+    self._is_recycling = is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
     self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
                         and getattr(type(self).extract_job_result, 'is_instant', False))
     self._can_lend = True
@@ -184,8 +184,9 @@ def _split_request(
     job_id: str, plugin_name: str
 ) -> tuple[str, bool, dict[str, Any]]:
     "Plugin name, stream or not, parameters."
-    if request.keys() <= _OWN_KEYS and isinstance(request.get('params'), Mapping):
-        return request.get('plugin_name', plugin_name), bool(request.get('stream')), dict(request['params'])
+    params = request.get('params')
+    if request.keys() <= _OWN_KEYS and (type(params) is dict or isinstance(params, Mapping)):
+        return request.get('plugin_name', plugin_name), bool(request.get('stream')), dict(params)
     params = {k: v for k, v in request.items() if k not in ('plugin_name', 'stream')}
     if params.get('job_id') == job_id: del params['job_id']
     if params.get('type') == WorkerRequestType.EXECUTE.value: del params['type']
@@ -255,7 +256,8 @@ def _make_record(self:BaseJobManager, job: Any, plugin_name: str, config: dict[s
 
 @patch
 def _accept(self:BaseJobManager, record: JobRecord) -> None:
-    supervisor, limit = self._running_supervisor(), self.worker_config.request_queue_size
+    supervisor, limit = self._supervisor, self.worker_config.request_queue_size
+    if supervisor is None or os.getpid() != self._pid: supervisor = self._running_supervisor()
     with self._lock:
         if self._is_closed: raise ManagerClosed("the manager was shut down")
         if limit and self._book.waiting >= limit and not self._idle():
@@ -285,7 +287,7 @@ def _hand_over(self:BaseJobManager) -> None:
         record, idle = self._book.peek(), self._idle()
         if record is None: return   # those that wait have a pause before them, or are on their way
         if not idle: return self._send_ahead(self._slots[0].handle)
-        handle = pick_worker(record.plugin_name, idle)
+        handle = idle[0] if len(idle) == 1 else pick_worker(record.plugin_name, idle)
         self._note_start(handle, record)
         handle.send_job(self._request(handle, record))
 
@@ -317,14 +319,18 @@ def _set_deadline(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) 
     if seconds is not None: record.deadline = self._supervisor.call_later(seconds, self._on_deadline, handle, record)
 
 # %% ../../nbs/managers/base.ipynb #38f9cd21
-def _event_data(job: BaseJob, **extra: Any) -> dict[str, Any]:
-    if job.status == JobStatus.FAILED: extra = {'error': job.error, 'fault': job.fault, **extra}
-    return {'job_id': job.id, 'plugin_id': job.plugin_id, 'status': job.status, 'attempt': job.attempt,
-            'progress': job.progress, 'message': job.status_message, **extra}
+def _event_data(job: BaseJob) -> dict[str, Any]:
+    data = {'job_id': job.id, 'plugin_id': job.plugin_id, 'status': job.status, 'attempt': job.attempt,
+            'progress': job.progress, 'message': job.status_message}
+    if job.error is not None: data |= {'error': job.error, 'fault': job.fault}
+    return data
 
 @patch
-def _tell(self:BaseJobManager, name: str, record: JobRecord, **extra: Any) -> None:
-    if not self._hub.is_quiet: self._hub.publish(name, _event_data(record.job, **extra))
+def _tell(self:BaseJobManager, name: str, record: JobRecord, chunk: str | None = None) -> None:
+    if self._hub.is_quiet: return
+    data = _event_data(record.job)
+    if chunk is not None: data['chunk'] = chunk
+    self._hub.publish(name, data)
 
 @patch
 def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
@@ -360,7 +366,9 @@ def _send_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> None:
         if record is None or not _may_go_ahead(handle, record): break
         self._book.reserve(record, handle)
         handle.ahead.add(record)
-        requests.append({**self._request(handle, record), 'ahead': True})
+        request = self._request(handle, record)
+        request['ahead'] = True
+        requests.append(request)
     if requests: handle.send_ahead(requests)
 
 def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
@@ -380,7 +388,6 @@ def _call_back(self:BaseJobManager, handle: WorkerHandle, only: JobRecord | None
 @patch
 def _begin_next(self:BaseJobManager, handle: WorkerHandle) -> None:
     "The job is over: the worker has begun the next one that it was sent, or will at once."
-    if not handle.ahead: return
     record = handle.ahead.pop(0 if handle.state == 'ready' else handle.turns.count())
     if record is None: return
     self._note_start(handle, record)
@@ -555,7 +562,7 @@ def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
     "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
     kind = message.get('type') if isinstance(message, dict) else None
     if handle.state != 'ready': return False
-    if kind == 'result': return self._is_instant and handle.is_silent and _is_plain_result(message)
+    if kind == 'result': return self._is_instant and _is_plain_result(message) and handle.was_silent()
     return kind in ('stream_chunk', 'progress') or (kind == 'stream_chunks' and len(message['chunks']) <= _QUICK_CHUNKS)
 
 def _is_plain_result(message: dict[str, Any]) -> bool:
@@ -565,8 +572,7 @@ def _is_plain_result(message: dict[str, Any]) -> bool:
 @patch
 def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
     "Let the running loop read what this worker sends, if that is of use."
-    if handle.lease is not None: return handle.lease.renew(asyncio.get_running_loop())
-    if not self._can_lend or handle.state != 'ready': return
+    if handle.lease is not None or not self._can_lend or handle.state != 'ready': return
     try: Lease(handle, asyncio.get_running_loop())
     except ChannelClosed: pass   # it has died just now
     except (NotImplementedError, OSError): self._can_lend = False   # a loop without descriptors, or none left
@@ -667,7 +673,18 @@ def _handle_stream_chunk(
 
 @patch
 def _handle_stream_chunks(self:BaseJobManager, message: dict[str, Any]) -> None:
-    for text in message['chunks']: self._handle_stream_chunk({'job_id': message['job_id'], 'chunk': text})
+    record, texts = self._book.find(message['job_id']), message['chunks']
+    is_usual = record is not None and record.job.attempt == 1
+    if not is_usual or type(self)._handle_stream_chunk is not BaseJobManager._handle_stream_chunk:
+        for text in texts: self._handle_stream_chunk({'job_id': message['job_id'], 'chunk': text})
+        return
+    with self._lock:
+        if record.is_finished: return
+        record.chunks.extend(texts)
+        if not self._hub.is_quiet:
+            for text in texts: self._tell('chunk', record, chunk=text)
+        waiters, record.chunk_waiters = record.chunk_waiters, []
+    self._wakeups.add(waiters)
 
 @patch
 def _handle_progress(self:BaseJobManager, message: dict[str, Any]) -> None:
@@ -766,8 +783,8 @@ def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
         is_free = handle is not None and handle.job is record
         if is_free:
             self._free(handle)
-            if self._is_worn(handle): self._replace(handle)   # before it gets another job
-            self._begin_next(handle)
+            if self._is_recycling and self._is_worn(handle): self._replace(handle)   # before it gets another job
+            if handle.ahead: self._begin_next(handle)
         ticket, record.cancel_ticket = record.cancel_ticket, None
         if is_free: self._hand_over()
     if is_free: self._after_job(handle, record)
@@ -782,9 +799,10 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
     if not self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
                              ending.exit_code): return
-    self._tell(ending.status.value, record)
-    self._wakeups.add(record.end_waiters + record.chunk_waiters)
-    record.end_waiters, record.chunk_waiters = [], []
+    self._tell(record.job.status, record)
+    if record.end_waiters or record.chunk_waiters:
+        self._wakeups.add(record.end_waiters + record.chunk_waiters)
+        record.end_waiters, record.chunk_waiters = [], []
     self._run_hooks(record)
 
 @patch
@@ -850,8 +868,9 @@ def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> 
     if handle.state == 'stopping' and handle.job is None and handle.stop_reason != 'replace':
         return self._supervisor.call(handle.kill)   # it outlived its SIGTERM, and has nothing to do any more
     if not handle.is_alive(): return
-    self._report_running(handle, record)   # if it was quicker than the report
-    self._report('update_worker_state', handle.pid, status='idle', job_id='')
+    if self.resource_manager is not None:
+        self._report_running(handle, record)   # if it was quicker than the report
+        self._report('update_worker_state', handle.pid, status='idle', job_id='')
     if self._is_closed: self._supervisor.call(self._stop_idle, handle)
 
 @patch

@@ -12,8 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastcore.basics import patch
 
@@ -48,8 +47,7 @@ class Wakeups:
                 except RuntimeError: pass   # its loop is closed: nobody waits any more
 
 # %% ../../nbs/managers/events.ipynb #9eac4400
-@dataclass(frozen=True)
-class WorkerEvent:
+class WorkerEvent(NamedTuple):
     "Something that happened to a job or a worker."
     type: str  # f"{worker_type}:{name}"
     data: dict[str, Any]  # JSON; at least job_id, plugin_id and status
@@ -118,16 +116,16 @@ class EventHub:
         self.worker_type, self.wakeups, self.broadcaster = worker_type, wakeups, broadcaster
         self.lock = threading.RLock()   # R: a signal handler may shut the manager down in the middle of an event
         self._streams: tuple[weakref.ref[EventStream], ...] = ()   # one that was left is forgotten
+        self.is_quiet = broadcaster is None   # nobody listens
         self.awaited: set[EventStream] = set()   # nobody else may hold the task that sleeps in one
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task | None = None
         self._is_pinned = self._is_pumping = False
 
-    @property
-    def is_quiet(self) -> bool:
-        "Whether nobody listens."
-        return self.broadcaster is None and not self._streams
+    def _keep(self, streams: Iterable[weakref.ref[EventStream]]) -> None:
+        self._streams = tuple(streams)
+        self.is_quiet = self.broadcaster is None and not self._streams
 
     def use_loop(self, pin: bool = False) -> None:
         "Broadcast on the running loop, unless a live one is pinned (by the app's lifespan)."
@@ -143,13 +141,13 @@ def streams(self:EventHub) -> list[EventStream]:
     "Those that somebody still holds."
     found = [s for ref in self._streams if (s := ref()) is not None]
     if len(found) < len(self._streams):
-        with self.lock: self._streams = tuple(ref for ref in self._streams if ref() is not None)
+        with self.lock: self._keep(ref for ref in self._streams if ref() is not None)
     return found
 
 @patch
 def forget(self:EventHub, stream: EventStream) -> None:
     "It has ended."
-    with self.lock: self._streams = tuple(ref for ref in self._streams if ref() not in (None, stream))
+    with self.lock: self._keep(ref for ref in self._streams if ref() not in (None, stream))
 
 @patch
 def publish(self:EventHub,
@@ -175,7 +173,7 @@ def subscribe(self:EventHub,
     "A stream of everything from now on."
     stream = EventStream(self, job_id)
     with self.lock:
-        self._streams += (weakref.ref(stream),)
+        self._keep((*self._streams, weakref.ref(stream)))
     return stream
 
 @patch

@@ -65,6 +65,8 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     JobStatus.RUNNING: frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.PENDING}),
     JobStatus.COMPLETED: frozenset(), JobStatus.FAILED: frozenset(), JobStatus.CANCELLED: frozenset()}
 
+_WORDS = {s: s.value for s in JobStatus}   # a plain string, for JSON and for those who compare types
+
 def is_finished(
     job: BaseJob
 ) -> bool:
@@ -77,7 +79,7 @@ def change_status(
 ) -> bool:  # False: the table does not allow it, and nothing changed
     "Perform one arrow of the table."
     if status not in TRANSITIONS[job.status]: return False
-    job.status = status.value
+    job.status = _WORDS[status]
     return True
 
 # %% ../../nbs/managers/jobs.ipynb #b82ecbd1
@@ -102,8 +104,13 @@ class ChunkLog:
 
     def append(self, text: str, metadata: dict[str, Any] | None = None) -> None:
         "Keep one more chunk."
-        self._chunks.append((text, metadata))
-        self.chars += len(text)
+        self.extend([text])
+        if metadata is not None: self._chunks[-1] = text, metadata
+
+    def extend(self, texts: list[str]) -> None:
+        "Keep these, too."
+        self._chunks.extend((text, None) for text in texts)
+        self.chars += sum(map(len, texts))
         while (n := len(self._chunks)) > self.max_chunks or (self.chars > self.max_chars and n > 1): self.drop()
 
     def drop(self) -> None:
@@ -127,6 +134,13 @@ class ChunkLog:
         return self.end == self.base
 
 # %% ../../nbs/managers/jobs.ipynb #088ce3bc
+def _chunk(job_id: str, text: str, metadata: dict[str, Any] | None) -> WorkerStreamChunk:
+    "The same as calling the class, in half the time: `__init__` of a frozen one is slow, and there may be many."
+    chunk = object.__new__(WorkerStreamChunk)
+    fields = chunk.__dict__
+    fields['job_id'], fields['chunk'], fields['is_final'], fields['metadata'] = job_id, text, False, metadata
+    return chunk
+
 @patch
 def read(self:ChunkLog,
     position: int,  # Number of the first chunk wanted
@@ -135,8 +149,10 @@ def read(self:ChunkLog,
     "What there is from `position` on; if n are gone it begins with an empty chunk, `metadata={'dropped': n}`."
     missing = self.first - max(position, self.base)
     skip = max(0, -missing)
-    out = [WorkerStreamChunk(self.job_id, text, False, metadata)
-           for text, metadata in islice(self._chunks, skip, skip + limit)]
+    behind = len(self._chunks) - skip
+    if behind <= limit: found = list(islice(reversed(self._chunks), max(0, behind)))[::-1]   # near the end: from there
+    else: found = list(islice(self._chunks, skip, skip + limit))
+    out = [_chunk(self.job_id, text, metadata) for text, metadata in found]
     end = self.first + skip + len(out)
     if missing > 0: out.insert(0, WorkerStreamChunk(self.job_id, '', False, {'dropped': missing}))
     return out, end

@@ -316,7 +316,7 @@ class WorkerHandle:
         self.ahead: Any = None             # owner's note: jobs that were sent behind `job`
         self.pace_seconds: float = math.inf   # owner's note: what its jobs took lately
         self.most_ahead = 0                # owner's note: how many may be sent ahead
-        self.is_silent = False             # it had printed nothing when its results were read
+        self._is_silent: bool | None = None   # whether it had printed nothing when its results were read
         self.commands: dict[int, Any] = {} # owner's note: who waits for which answer
         self.is_initialised = False        # owner's note: it was told what to load
         self.early: list[dict[str, Any]] = []   # owner's note: commands for when it was
@@ -822,10 +822,6 @@ class Lease:
         handle.lease = self
         handle.supervisor.call(self._begin)
 
-    def renew(self, loop: asyncio.AbstractEventLoop) -> None:
-        "Keep it for another while, if it is this loop's."
-        if loop is self.loop: self.until = time.monotonic() + LEASE_SECONDS
-
     def _read(self) -> None:
         "On the loop: something has come."
         handle = self.handle
@@ -888,6 +884,12 @@ def _is_quick(self:WorkerHandle, message: Any) -> bool:
     except Exception: return False   # it makes no sense; the supervisor will say so
 
 @patch
+def was_silent(self:WorkerHandle) -> bool:
+    "Whether nothing was printed that a result just read would have to wait for."
+    if self._is_silent is None: self._is_silent = not self.has_output()
+    return self._is_silent
+
+@patch
 def read_on_loop(self:WorkerHandle) -> bool:  # Whether the loop is to go on; else this is work for the supervisor
     "Read what has come and act on it, as far as that is quick."
     try: messages = self.results.read_available()
@@ -895,7 +897,7 @@ def read_on_loop(self:WorkerHandle) -> bool:  # Whether the loop is to go on; el
     except ChannelCorrupt as e:
         self.supervisor.call(self._distrust, e)
         return False
-    self.is_silent = not self.has_output()   # what a job printed came before its result
+    self._is_silent = None   # what a job printed came before its result: asked after the read, once for all of them
     for i, message in enumerate(messages):
         if self._passed_on or not self._is_quick(message):
             self._passed_on.extend(messages[i:])
@@ -918,7 +920,7 @@ def send_job(self:WorkerHandle,
 ) -> None:
     "Send it, and note where it begins."
     self.job_at = self.requests.offered
-    self.send(request)
+    if not self.requests.offer(request): self.supervisor.call(self._write_later, self.requests)
 
 @patch
 def send_ahead(self:WorkerHandle,
