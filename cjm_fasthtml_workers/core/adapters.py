@@ -9,13 +9,11 @@ __all__ = ['default_result_adapter', 'SimpleAdapter', 'create_simple_adapter', '
 # %% ../../nbs/core/adapters.ipynb #16f4c5b3
 import gc
 import importlib
-import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .protocol import PluginManagerAdapter
+if TYPE_CHECKING: from cjm_fasthtml_workers.core.protocol import PluginManagerAdapter   # slow to import, for a worker
 
 # %% ../../nbs/core/adapters.ipynb #9aa0e92f
 def _text(value: Any) -> str:
@@ -31,7 +29,9 @@ def _parts(result: Any) -> dict[Any, Any] | None:
     "What a mapping, dataclass or named tuple holds, by name; None for all others."
     if isinstance(result, type): return None
     if isinstance(result, Mapping): return dict(result)
-    if is_dataclass(result): return {f.name: getattr(result, f.name) for f in fields(result)}
+    if hasattr(type(result), '__dataclass_fields__'):
+        from dataclasses import fields   # late, as `inspect` below: a worker that needs neither starts sooner
+        return {f.name: getattr(result, f.name) for f in fields(result)}
     if isinstance(result, tuple) and hasattr(result, '_asdict'): return dict(result._asdict())
     return None
 
@@ -72,6 +72,7 @@ def _bind(
 # %% ../../nbs/core/adapters.ipynb #9ff428fe
 def _taken_names(function: Callable[..., Any]) -> set[str]:
     "Names that are filled when `function` is called with the plugin's name, so that no keyword can carry them."
+    import inspect
     inner = getattr(function, '__func__', function)   # the function of a bound method, which has a `self`
     try: parameters = list(inspect.signature(inner, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError): return set()   # written in C, without a signature
@@ -232,7 +233,7 @@ class SimpleAdapter(_Calling):
 def create_simple_adapter(
     plugin_manager: Any,  # The plugin manager instance to adapt
     result_adapter: Callable[[Any], dict[str, Any]] | None = None  # Optional function to convert plugin results to dict
-) -> PluginManagerAdapter:  # Adapter that satisfies PluginManagerAdapter protocol
+) -> 'PluginManagerAdapter':  # Adapter that satisfies PluginManagerAdapter protocol
     "Create a simple adapter for a plugin manager."
     return SimpleAdapter(plugin_manager, result_adapter)
 
@@ -254,6 +255,12 @@ def _import_class(path: str) -> Any:
     except AttributeError as e: raise ImportError(f"module {module!r} has no {name!r}", name=module) from e
 
 # %% ../../nbs/core/adapters.ipynb #6db1cfeb
+def _is_async(function: Any) -> bool:
+    code = getattr(function, '__code__', None)
+    if code is not None: return bool(code.co_flags & 0x80)   # CO_COROUTINE
+    import inspect
+    return inspect.iscoroutinefunction(function)
+
 def resolve_plugin(
     plugin: type | str  # The class, or "package.module:ClassName"
 ) -> type:  # The class; importing it may take its time
@@ -264,7 +271,7 @@ def resolve_plugin(
     if not isinstance(found, type): raise TypeError(f"{plugin!r} is no class but a {type(found).__name__}")
     execute = getattr(found, 'execute', None)
     if not callable(execute): raise TypeError(f"{found.__qualname__} has no method execute(self, **params)")
-    if inspect.iscoroutinefunction(execute):
+    if _is_async(execute):
         raise TypeError(f"{found.__qualname__}.execute is async; in a worker of its own it may simply take its time")
     return found
 
@@ -274,15 +281,23 @@ def _check_config(config: Any) -> dict[str, Any]:
     if isinstance(config, Mapping): return dict(config)
     raise TypeError(f"a configuration must be a mapping, got {type(config).__name__}")
 
+def _takes_config(cls: type) -> bool:
+    "Whether `__init__` is plainly a `def __init__(self, config)`; False: look more closely."
+    init = cls.__init__
+    code = getattr(init, '__code__', None)
+    if code is None or type(cls) is not type or cls.__new__ is not object.__new__: return False
+    return code.co_argcount == 2 and not code.co_kwonlyargcount and not hasattr(init, '__wrapped__')
+
 def _instantiate(cls: type, config: dict[str, Any]) -> Any:
-    try: inspect.signature(cls).bind(config)
-    except TypeError as e: raise TypeError(f"{cls.__qualname__} must have __init__(self, config): {e}") from None
-    except ValueError: pass   # written in C, without a signature
+    if not _takes_config(cls):
+        import inspect
+        try: inspect.signature(cls).bind(config)
+        except TypeError as e: raise TypeError(f"{cls.__qualname__} must have __init__(self, config): {e}") from None
+        except ValueError: pass   # written in C, without a signature
     return cls(config)
 
 # %% ../../nbs/core/adapters.ipynb #76ebf57b
-@dataclass(frozen=True)
-class PlainPlugin:
+class PlainPlugin(NamedTuple):
     "What `PlainPluginManager` discovers."
     name: str  # Key in the manager's `plugins`
 

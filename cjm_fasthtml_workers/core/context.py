@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['in_worker', 'JobContext', 'set_current', 'request_cancel', 'set_on_ack', 'acknowledge', 'encodable', 'current_job_id',
-           'cancel_requested', 'report_progress', 'follow_bars', 'follow_tqdm']
+           'cancel_requested', 'report_progress', 'follow_bars', 'when_imported', 'follow_tqdm']
 
 # %% ../../nbs/core/context.ipynb #8fbcb697
 import functools
@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .protocol import WorkerResponseType
+from .words import WorkerResponseType
 
 # %% ../../nbs/core/context.ipynb #29881f1d
 class JobContext:
@@ -222,24 +222,35 @@ def follow_bars(
     for name, method in methods.items(): setattr(bar_class, name, method)
 
 # %% ../../nbs/core/context.ipynb #ef1011e1
-class _TqdmLoader:
-    "Loads `tqdm.std` as its own loader does, and then follows its bars."
-    def __init__(self, loader: Any): self._loader = loader
+class _Loader:
+    "Loads a module as its own loader does, and then does something more."
+    def __init__(self, loader: Any, action: Callable[[Any], None]): self._loader, self._action = loader, action
     def __getattr__(self, name: str) -> Any: return getattr(self._loader, name)
 
     def exec_module(self, module: Any) -> None:
         module.__spec__.loader = module.__loader__ = self._loader   # we are gone before it can notice
         self._loader.exec_module(module)
-        _follow_module(module)
+        self._action(module)
 
-class _TqdmFinder:
-    "Finds `tqdm.std` as the other finders do."
+class _Finder:
+    "Finds one module as the other finders do."
+    def __init__(self, name: str, action: Callable[[Any], None]): self.name, self._action = name, action
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != 'tqdm.std': return None
+        if name != self.name: return None
         found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
         spec: Any = next((s for s in found if s is not None), None)
-        if spec is not None and hasattr(spec.loader, 'exec_module'): spec.loader = _TqdmLoader(spec.loader)
+        if spec is not None and hasattr(spec.loader, 'exec_module'): spec.loader = _Loader(spec.loader, self._action)
         return spec
+
+def when_imported(
+    name: str,  # Of a module
+    action: Callable[[Any], None]  # Gets the module
+) -> None:
+    "For the worker: do something right after a module is imported; now, if it is already; once for each name."
+    if any(isinstance(finder, _Finder) and finder.name == name for finder in sys.meta_path): return
+    sys.meta_path.insert(0, _Finder(name, action))
+    if name in sys.modules: action(sys.modules[name])
 
 def _follow_module(module: Any) -> None:
     try: follow_bars(module.tqdm)
@@ -247,6 +258,4 @@ def _follow_module(module: Any) -> None:
 
 def follow_tqdm() -> None:
     "For the worker: let the bars of `tqdm` tell how far the running job is, if `tqdm` is or will be imported."
-    if any(isinstance(finder, _TqdmFinder) for finder in sys.meta_path): return
-    sys.meta_path.insert(0, _TqdmFinder())
-    if 'tqdm.std' in sys.modules: _follow_module(sys.modules['tqdm.std'])
+    when_imported('tqdm.std', _follow_module)

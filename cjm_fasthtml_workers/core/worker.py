@@ -22,10 +22,12 @@ from .adapters import default_result_adapter
 from .channels import Receiver, Sealed, Sender, plain_copy, seal, wait_turn
 from .context import JobContext, encodable
 from .errors import ChannelClosed, MessageTooLarge
-from .protocol import (Fault, PluginManagerAdapter, WorkerRequestType,
-                                                WorkerResponse, WorkerResponseType, WorkerResult, WorkerStreamChunk)
+from .words import Fault, WorkerRequestType, WorkerResponseType
 
-if TYPE_CHECKING: import multiprocessing
+if TYPE_CHECKING:   # what is slow to import, every start of a worker would pay for
+    import multiprocessing
+
+    from cjm_fasthtml_workers.core.protocol import PluginManagerAdapter
 
 # %% ../../nbs/core/worker.ipynb #0675883a
 _LINE, _TEXT = 500, 64 * 1024  # characters
@@ -82,7 +84,9 @@ _PIECE = 64 * 1024  # characters; longer text is sent in pieces
 
 def _chunks_message(job_id: str, texts: list[str]) -> dict[str, Any]:
     "One message for all of `texts`."
-    if len(texts) == 1: return WorkerStreamChunk(job_id, texts[0]).to_dict()
+    if len(texts) == 1:
+        return {'type': WorkerResponseType.STREAM_CHUNK.value, 'job_id': job_id, 'chunk': texts[0],
+                'is_final': False, 'metadata': None}
     return {'type': WorkerResponseType.STREAM_CHUNKS.value, 'job_id': job_id, 'chunks': texts}
 
 class _Buffered:
@@ -186,7 +190,7 @@ class _Plugins:
 # %% ../../nbs/core/worker.ipynb #427d272b
 class _Worker(_Plugins):
     "The state of one worker process."
-    def __init__(self, results: Any, responses: Any, factory: Callable[[], PluginManagerAdapter],
+    def __init__(self, results: Any, responses: Any, factory: 'Callable[[], PluginManagerAdapter]',
                  adapter: Callable[[Any], dict[str, Any]] | None, supports_streaming: bool):
         super().__init__()
         self.results, self.responses, self.factory = _Outbox(results), responses, factory
@@ -203,7 +207,7 @@ class _Worker(_Plugins):
         return self.streaming[name]
 
     def answer(self, type: WorkerResponseType, **data: Any) -> None:
-        self.responses.put(WorkerResponse(type, {**data, 'loaded': list(self.loaded)}).to_dict())
+        self.responses.put({**data, 'loaded': list(self.loaded), 'type': type.value})
 
 # %% ../../nbs/core/worker.ipynb #ec91d588
 def _plugin_name(data: Any) -> str:
@@ -270,7 +274,11 @@ def _as_dict(worker: _Worker, raw: Any) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else default_result_adapter(raw)
 
 # %% ../../nbs/core/worker.ipynb #ee74b9d7
-def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> dict[str, Any]:  # A `WorkerResult`, as a dict
+def _result(job: JobContext, status: str, **more: Any) -> dict[str, Any]:
+    "A `WorkerResult`, in the form in which it travels."
+    return {'type': WorkerResponseType.RESULT.value, 'job_id': job.job_id, 'status': status, **more}
+
+def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> dict[str, Any]:
     fault, name = Fault.BAD_PAYLOAD, data['plugin_name']
     try:
         params = _opened(data.get('params')) or {}
@@ -279,14 +287,13 @@ def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> dict[str
         _load_for(worker, job, name)
         fault = Fault.PLUGIN_ERROR
         raw = _call(worker, job, name, params, data.get('stream', False))
-        if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled').to_dict()
+        if job.is_cancelled: return _result(job, 'cancelled')
         fault = Fault.BAD_PAYLOAD
-        result = _sealed(worker.results.results, _as_dict(worker, raw))
-        return {'type': 'result', 'job_id': job.job_id, 'status': 'success', 'data': result}   # quicker than `to_dict`
+        return _result(job, 'success', data=_sealed(worker.results.results, _as_dict(worker, raw)))
     except BaseException as e:
-        if job.is_cancelled: return WorkerResult(job.job_id, 'cancelled').to_dict()
+        if job.is_cancelled: return _result(job, 'cancelled')
         if fault is not Fault.START_FAILED and is_out_of_memory(e): fault = Fault.OUT_OF_MEMORY
-        return WorkerResult(job.job_id, 'error', None, error_line(e), fault.value, error_traceback(e)).to_dict()
+        return _result(job, 'error', error=error_line(e), fault=fault.value, traceback=error_traceback(e))
 
 # %% ../../nbs/core/worker.ipynb #56f3054d
 def _handle_execute(worker: _Worker, data: dict[str, Any]) -> None:
@@ -379,7 +386,7 @@ def base_worker_process(
     request_queue: 'multiprocessing.Queue',  # Queue for receiving job requests from parent
     result_queue: 'multiprocessing.Queue',  # Queue for sending job results back to parent
     response_queue: 'multiprocessing.Queue',  # Queue for sending command responses back to parent
-    plugin_manager_factory: Callable[[], PluginManagerAdapter],  # Creates the plugin manager, in the worker
+    plugin_manager_factory: 'Callable[[], PluginManagerAdapter]',  # Creates the plugin manager, in the worker
     result_adapter: Callable[[Any], dict[str, Any]] | None = None,  # Optional function to adapt plugin results to dict
     supports_streaming: bool = False  # Whether this worker supports streaming execution
 ) -> None:
@@ -448,7 +455,10 @@ def _line_buffered() -> None:
         if hasattr(stream, 'reconfigure'): stream.reconfigure(line_buffering=True, errors='backslashreplace')
 
 def _install_logging(level: int) -> None:
-    import logging
+    "Records go to standard error, unless somebody has said otherwise; `logging` itself is slow to import."
+    context.when_imported('logging', lambda logging: _add_handler(logging, level))
+
+def _add_handler(logging: Any, level: int) -> None:
     root = logging.getLogger()
     if root.handlers: return
     handler = logging.StreamHandler(sys.stderr)
@@ -475,8 +485,8 @@ def _run_entry(spec: dict[str, Any], requests: Receiver, results: Sender, respon
         return 0
     except ChannelClosed: return 1   # the app is gone
     except BaseException as e:
-        _quietly(responses.put, WorkerResponse(WorkerResponseType.ERROR, {
-            'error': error_line(e), 'traceback': error_traceback(e)}).to_dict())
+        _quietly(responses.put, {'type': WorkerResponseType.ERROR.value, 'error': error_line(e),
+                                 'traceback': error_traceback(e)})
         return 1
 
 # %% ../../nbs/core/worker.ipynb #824cab26

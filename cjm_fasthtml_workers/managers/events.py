@@ -116,7 +116,7 @@ class EventHub:
         self.worker_type, self.wakeups, self.broadcaster = worker_type, wakeups, broadcaster
         self.lock = threading.RLock()   # R: a signal handler may shut the manager down in the middle of an event
         self._streams: tuple[weakref.ref[EventStream], ...] = ()   # one that was left is forgotten
-        self.is_quiet = broadcaster is None   # nobody listens
+        self.is_quiet: bool = broadcaster is None   # nobody listens
         self.awaited: set[EventStream] = set()   # nobody else may hold the task that sleeps in one
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -7,8 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from fastcore.basics import patch
 _log = logging.getLogger(__name__)
 
@@ -28,8 +27,7 @@ class Wakeups:
         """Complete those that are due. From any thread; a loop that has closed is passed over."""
         ...
 
-@dataclass(frozen=True)
-class WorkerEvent:
+class WorkerEvent(NamedTuple):
     """Something that happened to a job or a worker."""
     type: str
     data: dict[str, Any]
@@ -73,6 +71,7 @@ class EventHub:
     broadcaster: Any
     lock: threading.RLock
     _streams: tuple[weakref.ref[EventStream], ...]
+    is_quiet: bool
     awaited: set[EventStream]
     _outgoing: deque[WorkerEvent]
     _loop: asyncio.AbstractEventLoop | None
@@ -82,10 +81,7 @@ class EventHub:
 
     def __init__(self, worker_type: str, wakeups: Wakeups, broadcaster: Any=None): ...
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether nobody listens."""
-        ...
+    def _keep(self, streams: Iterable[weakref.ref[EventStream]]) -> None: ...
 
     def use_loop(self, pin: bool=False) -> None:
         """Broadcast on the running loop, unless a live one is pinned (by the app's lifespan)."""

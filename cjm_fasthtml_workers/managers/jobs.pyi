@@ -42,6 +42,7 @@ class BaseJob:
     owner: str | None = None
 JobType = TypeVar('JobType', bound=BaseJob)
 TRANSITIONS: dict[str, frozenset[str]] = {JobStatus.PENDING: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}), JobStatus.RUNNING: frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.PENDING}), JobStatus.COMPLETED: frozenset(), JobStatus.FAILED: frozenset(), JobStatus.CANCELLED: frozenset()}
+_WORDS = {s: s.value for s in JobStatus}
 
 def is_finished(job: BaseJob) -> bool:
     """Whether `job` is in a state that it never leaves."""
@@ -73,6 +74,10 @@ class ChunkLog:
         """Keep one more chunk."""
         ...
 
+    def extend(self, texts: list[str]) -> None:
+        """Keep these, too."""
+        ...
+
     def drop(self) -> None:
         """Forget the oldest chunk."""
         ...
@@ -93,6 +98,10 @@ class ChunkLog:
     def read(self, position: int, limit: int=1000) -> tuple[list[WorkerStreamChunk], int]:
         """What there is from `position` on; if n are gone it begins with an empty chunk, `metadata={'dropped': n}`."""
         ...
+
+def _chunk(job_id: str, text: str, metadata: dict[str, Any] | None) -> WorkerStreamChunk:
+    """The same as calling the class, in half the time: `__init__` of a frozen one is slow, and there may be many."""
+    ...
 
 class JobLogs(NamedTuple):
     """What a job printed and logged."""

@@ -205,7 +205,7 @@ class WorkerHandle:
     ahead: Any
     pace_seconds: float
     most_ahead: int
-    is_silent: bool
+    _is_silent: bool | None
     commands: dict[int, Any]
     is_initialised: bool
     early: list[dict[str, Any]]
@@ -337,6 +337,10 @@ class WorkerHandle:
         ...
 
     def _is_quick(self, message: Any) -> bool: ...
+
+    def was_silent(self) -> bool:
+        """Whether nothing was printed that a result just read would have to wait for."""
+        ...
 
     def read_on_loop(self) -> bool:
         """Read what has come and act on it, as far as that is quick."""
@@ -471,10 +475,6 @@ class Lease:
     fd: int
 
     def __init__(self, handle: WorkerHandle, loop: asyncio.AbstractEventLoop): ...
-
-    def renew(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Keep it for another while, if it is this loop's."""
-        ...
 
     def _read(self) -> None:
         """On the loop: something has come."""
