@@ -20,5 +20,5 @@ ROW = Row(
     (*entries('ours', 'pipe', 'queues'), Entry('ray', size=500, rounds=1)),
     measure, size=20_000, smallest=200, is_rate=True,
     missing=dict.fromkeys(('executor', 'pebble', 'loky'), NO_STREAM),
-    goals=(Goal("the raw pipe", 'pipe', 1.0), Goal("5 times the raw pipe", 'pipe', 5.0)),
+    goals=(Goal("the raw pipe", 'pipe', 1.0), Goal("aim: 5 times the raw pipe", 'pipe', 5.0)),
 )
