@@ -2,10 +2,13 @@
 import asyncio
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median, median_high, median_low
+from typing import Any
 
 import psutil
 
@@ -59,6 +62,25 @@ async def rest(seconds: float, limit_seconds: float = 20) -> None:
         if now() > end: raise TimeoutError("the workers do not come to rest")
         await asyncio.sleep(0.05)
         if (after := activity()) != before: before, quiet_since = after, now()
+
+
+class Note:
+    "A file in which a plugin says in which process it is, and since when."
+    def __enter__(self) -> 'Note':
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = f'{self.folder.name}/note'
+        return self
+
+    def __exit__(self, *exc: Any) -> None: self.folder.cleanup()
+
+    async def wait(self, limit_seconds: float = 20) -> tuple[int, float]:
+        "Its pid, and the time at which it wrote that."
+        end = now() + limit_seconds
+        while not os.path.exists(self.path):
+            if now() > end: raise TimeoutError("the plugin does not run")
+            await asyncio.sleep(0.001)
+        pid, _, seconds = Path(self.path).read_text().partition(' ')
+        return int(pid), float(seconds)
 
 
 async def tick(ticks: list[float], seconds: float = 0.001) -> None:

@@ -1,6 +1,8 @@
 """The work that every system is given. It runs in the workers, so nothing but the standard library is imported."""
+import ctypes
 import importlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -44,6 +46,25 @@ class Busy:
         while True: pass
 
 
+def note(path):
+    "Say, in a file, which process this is, and what time it is here."
+    text = f'{os.getpid()} {time.perf_counter()}'   # on Linux and macOS this clock is the same in all processes
+    with open(path + '.new', 'w') as f: f.write(text)
+    os.rename(path + '.new', path)
+
+
+class Act:
+    "Notes that it is there, and then does what no plugin should do."
+    def __init__(self, config): pass
+
+    def execute(self, how, path):
+        if how == 'ignore SIGTERM': signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        note(path)
+        if how == 'os._exit': os._exit(1)
+        if how == 'segfault': ctypes.string_at(0)
+        while True: pass
+
+
 class Chunks:
     "Streams 8 bytes, so many times, as fast as it can."
     def __init__(self, config): pass
@@ -63,10 +84,10 @@ class Paced:
         for _ in range(count):
             due += 1 / per_second
             time.sleep(max(0.0, due - time.perf_counter()))
-            yield str(time.perf_counter_ns())   # on Linux and macOS this clock is the same in all processes
+            yield str(time.perf_counter_ns())
 
 
-PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in (Echo, Double, Spin, Pid, Busy, Chunks, Paced)}
+PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in (Echo, Double, Spin, Pid, Busy, Act, Chunks, Paced)}
 PLUGINS['heavy'] = 'benchmarks.heavy:Echo'
 
 

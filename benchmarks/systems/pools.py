@@ -12,21 +12,25 @@ class Executor(FuturePool):
         self.pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context('spawn'))
         self.exits.callback(self.pool.shutdown)
 
+    async def revive(self):
+        "After a death the whole pool is of no use any more."
+        self.pool.shutdown()
+        await self.open()
+
     def submit(self, plugin, params): return self.pool.submit(work.run, plugin, params)
 
 
-class Loky(FuturePool):
+class Loky(Executor):
     async def open(self):
         from loky import ProcessPoolExecutor
         self.pool = ProcessPoolExecutor(self.workers)
         self.exits.callback(self.pool.shutdown)
 
-    def submit(self, plugin, params): return self.pool.submit(work.run, plugin, params)
-
 
 class Pebble(FuturePool):
     async def open(self):
-        from pebble import ProcessPool
+        from pebble import ProcessExpired, ProcessPool
+        self.lost = ProcessExpired
         self.pool = ProcessPool(self.workers, context=multiprocessing.get_context('spawn'))
         self.exits.callback(self.pool.join)
         self.exits.callback(self.pool.close)
