@@ -71,16 +71,33 @@ class Note:
         self.path = f'{self.folder.name}/note'
         return self
 
+    def read(self) -> str:
+        "Empty before it says anything."
+        file = Path(self.path)
+        return file.read_text() if file.exists() else ''
+
     def __exit__(self, *exc: Any) -> None: self.folder.cleanup()
 
     async def wait(self, limit_seconds: float = 20) -> tuple[int, float]:
         "Its pid, and the time at which it wrote that."
         end = now() + limit_seconds
-        while not os.path.exists(self.path):
+        while not (text := self.read()):
             if now() > end: raise TimeoutError("the plugin does not run")
             await asyncio.sleep(0.001)
-        pid, _, seconds = Path(self.path).read_text().partition(' ')
+        pid, _, seconds = text.partition(' ')
         return int(pid), float(seconds)
+
+
+async def end_of(pid: int, limit_seconds: float = 20) -> float:
+    "The time at which a process dies, which need not be a child."
+    if not hasattr(os, 'pidfd_open'): raise NotImplementedError("only Linux tells at once when a process ends")
+    fd, loop, gone = os.pidfd_open(pid), asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, gone.set)
+    try: await asyncio.wait_for(gone.wait(), limit_seconds)
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+    return now()
 
 
 async def tick(ticks: list[float], seconds: float = 0.001) -> None:

@@ -65,6 +65,16 @@ class Act:
         while True: pass
 
 
+class Polite:
+    "Notes that it is there, and asks every millisecond whether it should stop."
+    def __init__(self, config): pass
+
+    def execute(self, path):
+        from cjm_fasthtml_workers.core.context import cancel_requested
+        note(path)
+        while not cancel_requested(): time.sleep(0.001)
+
+
 class Chunks:
     "Streams 8 bytes, so many times, as fast as it can."
     def __init__(self, config): pass
@@ -87,7 +97,8 @@ class Paced:
             yield str(time.perf_counter_ns())
 
 
-PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in (Echo, Double, Spin, Pid, Busy, Act, Chunks, Paced)}
+CLASSES = (Echo, Double, Spin, Pid, Busy, Act, Polite, Chunks, Paced)
+PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in CLASSES}
 PLUGINS['heavy'] = 'benchmarks.heavy:Echo'
 
 

@@ -20,7 +20,7 @@ def test_each_row_of_ours(name):
     assert all(isinstance(v, float) and v > 0 for v in numbers.values()), numbers
 
 PEERS = [('throughput', key) for key in ('pipe', 'queues', 'executor', 'pebble', 'loky')]
-PEERS += [('death', key) for key in ('pipe', 'executor', 'pebble', 'loky')]
+PEERS += [('death', key) for key in ('pipe', 'executor', 'pebble', 'loky')] + [('cancel_end', 'pebble')]
 
 @pytest.mark.parametrize('name, key', PEERS)
 def test_each_peer(name, key):

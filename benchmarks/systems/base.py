@@ -37,6 +37,10 @@ class System:
         "A job, for the methods below."
         raise NotImplementedError
 
+    async def wait_cancelled(self, job: Any) -> None:
+        "Return as soon as the system says that this job is cancelled."
+        raise NotImplementedError
+
     async def wait_lost(self, job: Any) -> None:
         "Return as soon as the system says that the worker of this job has died."
         raise NotImplementedError
@@ -70,6 +74,8 @@ class FuturePool(System):
         return await asyncio.gather(*futures)
 
     async def start(self, plugin, **params): return self.submit(plugin, params)
+
+    async def wait_cancelled(self, job): await asyncio.wait([asyncio.wrap_future(job)])
 
     async def wait_lost(self, job):
         try: await asyncio.wrap_future(job)

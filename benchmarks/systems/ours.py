@@ -51,6 +51,10 @@ class Ours(System):
 
     async def start(self, plugin, **params): return await self.manager.start_job(plugin, **params)
 
+    async def wait_cancelled(self, job):
+        await self.manager.wait_for_job(job.id)
+        if job.status != 'cancelled': raise RuntimeError(f"{job.status}: {job.error}")
+
     async def wait_lost(self, job):
         await self.manager.wait_for_job(job.id)
         if job.fault != 'worker_crashed': raise RuntimeError(f"{job.status}: {job.error}")

@@ -28,8 +28,13 @@ class Loky(Executor):
 
 
 class Pebble(FuturePool):
+    def __init__(self, workers=1, term_timeout=None):
+        super().__init__(workers)
+        self.term_timeout = term_timeout   # seconds from SIGTERM to SIGKILL
+
     async def open(self):
-        from pebble import ProcessExpired, ProcessPool
+        from pebble import CONSTS, ProcessExpired, ProcessPool
+        if self.term_timeout is not None: CONSTS.term_timeout = self.term_timeout
         self.lost = ProcessExpired
         self.pool = ProcessPool(self.workers, context=multiprocessing.get_context('spawn'))
         self.exits.callback(self.pool.join)

@@ -35,6 +35,11 @@ class Ray(System):
 
     async def start(self, plugin, **params): return self.run.remote(plugin, params)
 
+    async def wait_cancelled(self, job):
+        try: await job
+        except self.ray.exceptions.RayError: return
+        raise RuntimeError("not cancelled")
+
     async def wait_lost(self, job):
         try: await job
         except self.ray.exceptions.WorkerCrashedError: return
@@ -44,5 +49,4 @@ class Ray(System):
 
     async def cancel(self, job):
         self.ray.cancel(job, force=True)
-        try: await job
-        except self.ray.exceptions.RayError: pass
+        await self.wait_cancelled(job)
