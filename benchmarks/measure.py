@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, median_high, median_low
@@ -106,6 +106,16 @@ async def tick(ticks: list[float], seconds: float = 0.001) -> None:
         due = now() + seconds
         await asyncio.sleep(seconds)
         ticks.append(now() - due)
+
+
+@contextlib.asynccontextmanager
+async def ticking(late: list[float], seconds: float = 0.005) -> AsyncIterator[None]:
+    "Tick while the block runs, and some ticks longer: who blocks the loop at its very end is late as well."
+    ticker = asyncio.create_task(tick(late, seconds))
+    await asyncio.sleep(4 * seconds)
+    yield
+    await asyncio.sleep(4 * seconds)
+    ticker.cancel()
 
 
 @dataclass(frozen=True)

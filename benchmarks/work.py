@@ -21,6 +21,21 @@ class Double:
     def execute(self, n): return {'n': 2 * n}
 
 
+class Length:
+    "Looks at what it got, and gives back next to nothing."
+    def __init__(self, config): pass
+    def execute(self, data): return {'length': len(data)}
+
+
+class Make:
+    "A result of 1 MB: one large thing, or many small ones, as a transcript has them."
+    def __init__(self, config): pass
+
+    def execute(self, what):
+        if what == 'bytes': return {'data': bytes(10**6)}
+        return {'words': [{'word': f'w{i:05}', 'start': i / 3, 'end': i / 3 + 0.1} for i in range(27_000)]}
+
+
 class Spin:
     "Uses the processor for so long."
     def __init__(self, config): pass
@@ -97,7 +112,7 @@ class Paced:
             yield str(time.perf_counter_ns())
 
 
-CLASSES = (Echo, Double, Spin, Pid, Busy, Act, Polite, Chunks, Paced)
+CLASSES = (Echo, Double, Length, Make, Spin, Pid, Busy, Act, Polite, Chunks, Paced)
 PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in CLASSES}
 PLUGINS['heavy'] = 'benchmarks.heavy:Echo'
 

@@ -60,9 +60,9 @@ ROW = Row(
     "A job runs in an endless loop. From the call that cancels it until the system says that the job is cancelled, and "
     "until its process is really gone; until then its memory is not free. Then the same with a plugin that ignores "
     "SIGTERM; whoever has a time to wait before SIGKILL was told to take 200 ms (`shutdown_timeout_seconds=0.2`); Ray "
-    "begins with SIGKILL. And with one that calls `cancel_requested()` every millisecond: then the worker lives on, with "
-    "the model in it. With us and with pebble a job is cancelled on paper before its process is gone. `cancel_job` "
-    "returns when it is gone.",
+    "begins with SIGKILL. And with one that calls `cancel_requested()` every millisecond: then the worker lives on, "
+    "with the model in it. With us and with pebble a job is cancelled on paper before its process is gone. "
+    "`cancel_job` returns when it is gone.",
     (Entry('ours', {'plugins': ('echo', 'pid', 'act', 'polite'), 'shutdown_timeout_seconds': TERM_SECONDS}),
      Entry('pebble', {'term_timeout': TERM_SECONDS}), Entry('ray', size=2, rounds=1)),
     measure, size=5, smallest=1, rounds=3, missing=NO_CANCEL | {'pipe': "it is in the row before last"},
