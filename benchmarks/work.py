@@ -53,6 +53,15 @@ class Pid:
     def execute(self): return {'pid': os.getpid()}
 
 
+class Imports:
+    "Imports modules, and says which process has them now."
+    def __init__(self, config): pass
+
+    def execute(self, modules):
+        for name in modules: importlib.import_module(name)
+        return {'pid': os.getpid()}
+
+
 class Busy:
     "Works forever and listens to nobody."
     def __init__(self, config): pass
@@ -112,7 +121,7 @@ class Paced:
             yield str(time.perf_counter_ns())
 
 
-CLASSES = (Echo, Double, Length, Make, Spin, Pid, Busy, Act, Polite, Chunks, Paced)
+CLASSES = (Echo, Double, Length, Make, Spin, Pid, Imports, Busy, Act, Polite, Chunks, Paced)
 PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in CLASSES}
 PLUGINS['heavy'] = 'benchmarks.heavy:Echo'
 

@@ -23,7 +23,8 @@ def test_each_row_of_ours(name, key):
     assert all(isinstance(v, float) and v > 0 for v in numbers.values()), numbers
 
 PEERS = [('throughput', key) for key in ('pipe', 'queues', 'executor', 'pebble', 'loky')]
-PEERS += [('death', key) for key in ('pipe', 'executor', 'pebble', 'loky')] + [('cancel_end', 'pebble')]
+PEERS += [('death', key) for key in ('pipe', 'executor', 'pebble', 'loky')]
+PEERS += [('cancel_end', 'pebble'), ('memory', 'pipe')]
 
 @pytest.mark.parametrize('name, key', PEERS)
 def test_each_peer(name, key):

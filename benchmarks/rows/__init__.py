@@ -6,6 +6,7 @@ from benchmarks.rows import (
     cancel_end,
     chunks,
     death,
+    memory,
     paced,
     roundtrip,
     stall,
@@ -17,4 +18,4 @@ from benchmarks.rows.base import Row
 
 ROWS: dict[str, Row] = {row.name: row for row in (
     roundtrip.ROW, throughput.ROW, chunks.ROW, paced.ROW, cancel.LIGHT, cancel.HEAVY, cancel_end.ROW, death.ROW,
-    stall.ROW, stalls.ROW, start.ROW, bulk.SMALL, bulk.LARGE, balance.ROW)}
+    stall.ROW, stalls.ROW, start.ROW, memory.ROW, bulk.SMALL, bulk.LARGE, balance.ROW)}
