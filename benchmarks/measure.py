@@ -78,14 +78,14 @@ class Note:
 
     def __exit__(self, *exc: Any) -> None: self.folder.cleanup()
 
-    async def wait(self, limit_seconds: float = 20) -> tuple[int, float]:
-        "Its pid, and the time at which it wrote that."
+    async def wait(self, limit_seconds: float = 20) -> tuple[int, float, int]:
+        "Its pid, the time at which it wrote that, and a number."
         end = now() + limit_seconds
         while not (text := self.read()):
             if now() > end: raise TimeoutError("the plugin does not run")
             await asyncio.sleep(0.001)
-        pid, _, seconds = text.partition(' ')
-        return int(pid), float(seconds)
+        pid, seconds, count = text.split()
+        return int(pid), float(seconds), int(count)
 
 
 async def end_of(pid: int, limit_seconds: float = 20) -> float:

@@ -70,9 +70,9 @@ class Busy:
         while True: pass
 
 
-def note(path):
-    "Say, in a file, which process this is, and what time it is here."
-    text = f'{os.getpid()} {time.perf_counter()}'   # on Linux and macOS this clock is the same in all processes
+def note(path, count=0):
+    "Say, in a file, which process this is, what time it is here, and a number."
+    text = f'{os.getpid()} {time.perf_counter()} {count}'   # on Linux and macOS all processes have this clock
     with open(path + '.new', 'w') as f: f.write(text)
     os.rename(path + '.new', path)
 
@@ -108,6 +108,19 @@ class Chunks:
         for _ in range(count): yield '8 bytes.'
 
 
+class Flood:
+    "Streams 100 characters at a time, for so long, as fast as it can; notes how many there were."
+    def __init__(self, config): pass
+    def execute(self, seconds, path): return {'seconds': seconds}
+
+    def execute_stream(self, seconds, path):
+        end, count = time.perf_counter() + seconds, 0
+        while time.perf_counter() < end:
+            yield f'{count:0100}'
+            count += 1
+        note(path, count)
+
+
 class Paced:
     "Streams the time at which it speaks, so often in a second."
     def __init__(self, config): pass
@@ -121,7 +134,7 @@ class Paced:
             yield str(time.perf_counter_ns())
 
 
-CLASSES = (Echo, Double, Length, Make, Spin, Pid, Imports, Busy, Act, Polite, Chunks, Paced)
+CLASSES = (Echo, Double, Length, Make, Spin, Pid, Imports, Busy, Act, Polite, Chunks, Flood, Paced)
 PLUGINS = {c.__name__.lower(): f'{__name__}:{c.__name__}' for c in CLASSES}
 PLUGINS['heavy'] = 'benchmarks.heavy:Echo'
 

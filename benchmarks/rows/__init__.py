@@ -6,6 +6,7 @@ from benchmarks.rows import (
     cancel_end,
     chunks,
     death,
+    flat,
     memory,
     paced,
     roundtrip,
@@ -18,4 +19,5 @@ from benchmarks.rows.base import Row
 
 ROWS: dict[str, Row] = {row.name: row for row in (
     roundtrip.ROW, throughput.ROW, chunks.ROW, paced.ROW, cancel.LIGHT, cancel.HEAVY, cancel_end.ROW, death.ROW,
-    stall.ROW, stalls.ROW, start.ROW, memory.ROW, bulk.SMALL, bulk.LARGE, balance.ROW)}
+    stall.ROW, stalls.ROW, start.ROW, memory.ROW, flat.ROW, bulk.SMALL, bulk.LARGE,
+    balance.ROW)}

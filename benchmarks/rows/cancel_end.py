@@ -16,7 +16,7 @@ async def time_of(thing: Awaitable) -> float:
 
 async def cancelled(system, note: Note, job) -> tuple[int, float, float]:
     "Cancel a job that runs: in which process it was, when that was, and when the job had ended."
-    pid, _ = await note.wait()
+    pid, *_ = await note.wait()
     ended = asyncio.create_task(time_of(system.wait_cancelled(job)))
     await asyncio.sleep(0)
     start = now()

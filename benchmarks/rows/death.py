@@ -13,12 +13,12 @@ async def seconds_to_failed(system, way: str) -> float:
     with Note() as note:
         job = await system.start('act', how=way, path=note.path)
         if way == 'SIGKILL':
-            pid, _ = await note.wait()
+            pid, *_ = await note.wait()
             died = now()
             os.kill(pid, signal.SIGKILL)
         await system.wait_lost(job)
         ended = now()
-        if way != 'SIGKILL': _, died = await note.wait()
+        if way != 'SIGKILL': _, died, _ = await note.wait()
     return ended - died
 
 

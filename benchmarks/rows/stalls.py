@@ -20,7 +20,7 @@ async def crash(system, late: list[float]) -> None:
     await system.open()
     with Note() as note:
         job = await system.start('act', how='busy', path=note.path)
-        pid, _ = await note.wait()
+        pid, *_ = await note.wait()
     async with ticking(late):
         os.kill(pid, signal.SIGKILL)
         await system.wait_lost(job)
