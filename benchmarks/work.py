@@ -105,7 +105,7 @@ class Chunks:
     def execute(self, count): return {'count': count}
 
     def execute_stream(self, count):
-        for _ in range(count): yield '8 bytes.'
+        for i in range(count): yield f'{i:08}'   # all differ: pickle writes the same one only once
 
 
 class Flood:
