@@ -1,12 +1,16 @@
 """The benchmarks run and say something sane; how fast anything is, is not tested here."""
+import asyncio
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
 from benchmarks import __main__ as main
 from benchmarks import facts, page, plot, report, run
-from benchmarks.measure import Spread, percentile
+from benchmarks.measure import Spread, end_of, now, own_and_shared, percentile, ticking
 from benchmarks.rows import ROWS
 from benchmarks.rows.base import Entry, Goal, Row
 
@@ -60,6 +64,51 @@ def test_ratios_are_made_within_a_round():
     assert report.better(toy(True), results, 'ours', 'pipe', 'x') == Spread(0.5, 0.1, 1.0)
     assert [o.is_reached for o in report.outcomes(toy(False), results)] == [True, True]
     assert [o.is_reached for o in report.outcomes(toy(True), results)] == [False, True]
+
+def test_bars_of_nothing_have_no_length():
+    "A row in which all is well may consist of zeros"
+    for numbers in ([0.0, 0.0], [0.0, 3.0]):
+        results = {'ours': {'x': numbers[:1]}, 'pipe': {'x': numbers[1:]}}
+        drawn = plot.svg(toy(False), results, 'light')
+        assert drawn.count('<rect') == 2 and 'nan' not in drawn and '(cut)' not in drawn
+
+# ---- The instruments
+
+async def stalled_for(seconds: float) -> float:
+    late = []
+    async with ticking(late): time.sleep(seconds)
+    return max(late)
+
+def test_a_stall_is_seen_also_at_the_very_end():
+    assert .25 < asyncio.run(stalled_for(.3)) < 3
+
+def python(code: str) -> subprocess.Popen:
+    "A process that has said that it is ready"
+    p = subprocess.Popen([sys.executable, '-c', code + '; print(flush=True); input()'], stdin=-1, stdout=-1)
+    p.stdout.readline()
+    return p
+
+def test_the_end_of_a_process_is_seen():
+    "Also before its parent has looked"
+    async def end(p):
+        waiting = asyncio.create_task(end_of(p.pid))
+        await asyncio.sleep(.05)
+        assert not waiting.done()
+        start = now()
+        p.kill()
+        return await waiting - start
+    with python('pass') as p: assert 0 < asyncio.run(end(p)) < 3
+
+def test_memory_is_that_of_the_process():
+    with python('pass') as small, python('x = bytearray(50 * 2**20)') as large:
+        a, b = own_and_shared(small.pid), own_and_shared(large.pid)
+        for p in (small, large): p.kill()
+    assert all(45 < y - x < 55 for x, y in zip(a, b)) and a[0] <= a[1]
+
+def test_growth_is_seen():
+    "Where nothing is bounded: chunks wait in the worker or in the app"
+    numbers = run.one(ROWS['flat'], ROWS['flat'].entry('queues_stream'), 5)
+    assert numbers['app grew by'] + numbers['worker grew by'] > 1, numbers
 
 def test_percentiles():
     assert (percentile(range(100), 50), percentile(range(100), 99), percentile([7.0], 99)) == (50, 99, 7.0)

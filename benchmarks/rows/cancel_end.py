@@ -65,7 +65,7 @@ ROW = Row(
     "`cancel_job` returns when it is gone.",
     (Entry('ours', {'plugins': ('echo', 'pid', 'act', 'polite'), 'shutdown_timeout_seconds': TERM_SECONDS}),
      Entry('pebble', {'term_timeout': TERM_SECONDS}), Entry('ray', size=2, rounds=1)),
-    measure, size=5, smallest=1, rounds=3, missing=NO_CANCEL | {'pipe': "it is in the row before last"},
+    measure, size=5, smallest=1, rounds=3, missing=NO_CANCEL | {'pipe': "to kill a bare process is in the rows before"},
     goals=(Goal("the job has ended in 50 ms, in each round", limit=50.0, metric='job ended', is_worst=True),
            Goal("the process is gone in 300 ms, in each round", limit=300.0, is_worst=True),
            Goal("SIGTERM ignored: gone in 200 + 300 ms, in each round", limit=500.0,

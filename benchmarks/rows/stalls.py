@@ -101,7 +101,7 @@ async def measure(entry: Entry, size: int) -> dict[str, float]:
 
 OURS = {'plugins': ('echo', 'act', 'busy', 'make', 'paced', 'length'), 'cancel_grace_seconds': 0.1}
 ROW = Row(
-    'stalls', "Longest stall of the event loop", 'ms',
+    'stalls', "Longest stall of the event loop, case by case", 'ms',
     "A task of the app wants to run every 5 ms: by how much was it late at worst, while the manager does what it does? "
     "The last line shows the same task in a process that does nothing else: so much of it is the machine. The result "
     "of 1 MB is once a `bytes`, and once 27,000 small dicts, as in a transcript. The parameters of 50 MB are a "
