@@ -46,8 +46,10 @@ async def measure(entry: Entry, size: int) -> dict[str, float]:
             samples[warm.is_set()].append((rss(os.getpid()), rss(pid)))
             await asyncio.sleep(0.02)
         sent = await task
-    grown = [max(0.0, max(after) - max(before)) for before, after in zip(*(zip(*samples[w]) for w in (False, True)))]
-    return {'app grew by': grown[0], 'worker grew by': grown[1], 'sent, MB': sent / 1e6}
+    before, after = ([max(column) for column in zip(*samples[is_warm])] for is_warm in (False, True))
+    grown = [max(0.0, b - a) for a, b in zip(before, after)]
+    return {'app grew by': grown[0], 'worker grew by': grown[1], 'to an app of': after[0], 'to a worker of': after[1],
+            'sent, MB': sent / 1e6}
 
 
 OURS = {'plugins': ('pid', 'echo', 'flood')}   # result_queue_size=100 is how it comes
