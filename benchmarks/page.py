@@ -123,7 +123,7 @@ def losses(run: dict[str, Any]) -> str:
     out = []
     for name, results in run['rows'].items():
         row, names = ROWS[name], report.metrics(results)
-        for metric in names if row.is_compared else []:
+        for metric in names:
             found = [winners(row, results, metric, is_limit) for is_limit in (False, True)]
             if any(found): out.append([f'{row.title}: {metric}' if len(names) > 1 else row.title, *found])
     return markdown([['', 'better than ours', 'limits'], *out], numbers=False) if out else "Nowhere in this run."

@@ -201,6 +201,13 @@ def test_whoever_was_better_is_named_in_each_number():
     assert '| Job round trip: p99 | loky 3 × |  |' in text
     assert 'Nowhere' in page.losses(run_of({'ours': {'p50': [1.0]}, 'loky': {'p50': [2.0]}}))
 
+def test_whoever_needs_less_memory_is_named():
+    "Also in a row whose table has no columns for it"
+    results = {'ours': {'light: own': [9.0]}, 'executor': {'light: own': [6.0]}, 'guard': {'light: own': [0.1]}}
+    run = {'rows': {'memory': results}}
+    assert page.losses(run).splitlines()[2:] == [
+        '| What each process costs in memory | worker of ProcessPoolExecutor 1.5 × |  |']
+
 @pytest.mark.parametrize('ours, theirs', [([1.0, 3.0], [2.0, 2.0]), ([1.0, 2.0, 3.0], [2.0, 2.0, 1.0])])
 @pytest.mark.parametrize('is_rate', [True, False])
 def test_better_by_is_the_same_from_both_sides(ours, theirs, is_rate):
