@@ -39,10 +39,10 @@ ROW = Row(
     "A worker that is busy with a job is killed (SIGKILL), or the plugin ends its process (`os._exit`), or crashes it "
     "in C (a segmentation fault). From there until a coroutine that waits for the job knows: with us `wait_for_job` "
     "returns a job that is `failed`, with the pools the future raises what the pool has for it. Ours die 102 times in "
-    "each process; the peers 30 times, so that their p99 is the longest. The raw pipe waits for nothing else, and sees "
+    "each process; the peers 21 times, so that their p99 is the longest. The raw pipe waits for nothing else, and sees "
     "the end of the file.",
-    (Entry('ours', {'plugins': ('echo', 'act')}), Entry('pipe', size=10), Entry('executor', size=10),
-     Entry('pebble', size=10), Entry('loky', size=10), Entry('ray', size=2, rounds=1)),
+    (Entry('ours', {'plugins': ('echo', 'act')}), Entry('pipe', size=7), Entry('executor', size=7),
+     Entry('pebble', size=7), Entry('loky', size=7), Entry('ray', size=2, rounds=1)),
     measure, size=34, smallest=1, rounds=3, missing={'queues': "nobody notices that a worker has died"},
     goals=(Goal("SIGKILL: under 20 ms", limit=20.0), Goal("os._exit: under 20 ms", limit=20.0, metric='os._exit'),
            Goal("segfault: under 20 ms", limit=20.0, metric='segfault'),

@@ -62,7 +62,7 @@ ROW = Row(
     "much do app and worker grow in two seconds, after one second or 3,000 jobs to get warm? With ours a slow reader "
     "is told how many chunks it has missed; the newest million characters of each job are kept. Pools have no streams.",
     (Entry('ours', OURS, 'stream', 'slow reader: ours'),
-     Entry('queues', {}, 'queues_stream', 'slow reader: mp.Queue', size=10),
+     Entry('queues', {}, 'queues_stream', 'slow reader: mp.Queue', size=5),
      Entry('ours', OURS, 'jobs', 'backlog: ours'),
      *(Entry(name, {}, f'{name}_jobs', f'backlog: {title}') for name, title in
        (('queues', 'mp.Queue'), ('executor', 'Executor'), ('pebble', 'pebble')))),

@@ -47,12 +47,13 @@ ROW = Row(
     "Own memory is what nobody else uses, and what would be free if the process ended. Its share is the rest, divided "
     "by the number of processes that use it (PSS): this is what adds up. Each stands there once as it comes, and once "
     "with numpy imported, with ours by `preload_modules`. A forked worker shares with its fork server what it does not "
-    "change. The guard is a shell that ends the workers if the app is killed; there is one for each manager.",
+    "change. The guard is a shell that ends the workers if the app is killed; there is one for each manager. Memory "
+    "hardly differs from round to round, so there is one round.",
     (Entry('ours', SPAWN, label='worker, spawned'), Entry('ours', FORK, 'forked', 'worker, forked'),
      Entry('ours', FORK, 'server', 'fork server'), Entry('ours', SPAWN | {'standby_workers': 1}, 'standby', 'standby'),
      Entry('ours', SPAWN, 'guard', 'guard'), Entry('pipe', label='bare spawn'),
      *(Entry(name, label=f'worker of {title}') for name, title in
        (('executor', 'ProcessPoolExecutor'), ('pebble', 'pebble'), ('loky', 'loky')))),
-    measure, size=1, smallest=1, rounds=2, is_compared=False,
+    measure, size=1, smallest=1, rounds=1, is_compared=False,
     missing={'queues': "its worker is a bare spawn", 'ray': "its processes are those of a cluster"},
 )

@@ -107,6 +107,6 @@ ROW = Row(
     "of 1 MB is once a `bytes`, and once 27,000 small dicts, as in a transcript. The parameters of 50 MB are a "
     "`bytes`.",
     (*(Entry('ours', OURS, case, case) for case in CASES), Entry('nothing', label='nothing going on')),
-    measure, size=3, smallest=1, rounds=5, is_compared=False,
+    measure, size=5, smallest=1, rounds=3, is_compared=False,
     goals=tuple(Goal(f"{case}: never more than 25 ms", ours=case, limit=25.0, is_worst=True) for case in CASES),
 )
