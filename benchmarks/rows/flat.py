@@ -60,7 +60,8 @@ ROW = Row(
     "A worker streams 100 characters at a time as fast as it can, and a reader takes a thousand chunks a second. Then "
     "a thousand callers want one job of 10 kB after the other from one worker, so that 999 are always waiting. By how "
     "much do app and worker grow in two seconds, after one second or 3,000 jobs to get warm? With ours a slow reader "
-    "is told how many chunks it has missed; the newest million characters of each job are kept. Pools have no streams.",
+    "is told how many chunks it has missed; the newest million characters of each job are kept. Pools have no streams, "
+    "and the one of mp.Queue lasts half a second, since all that waits in it must be read at the end.",
     (Entry('ours', OURS, 'stream', 'slow reader: ours'),
      Entry('queues', {}, 'queues_stream', 'slow reader: mp.Queue', size=5),
      Entry('ours', OURS, 'jobs', 'backlog: ours'),
