@@ -59,7 +59,7 @@ class System:
 
 class FuturePool(System):
     "A pool that gives out `concurrent.futures.Future`s."
-    lost: type[Exception] = BrokenProcessPool   # what such a future raises when the worker has died
+    lost: Any = BrokenProcessPool   # exception or exceptions: what such a future raises when the worker has died
 
     def submit(self, plugin: str, params: dict[str, Any]) -> Future: raise NotImplementedError
 
