@@ -78,6 +78,10 @@ class Note:
 
     def __exit__(self, *exc: Any) -> None: self.folder.cleanup()
 
+    def is_warm(self) -> bool:
+        "Whether it has said so."
+        return os.path.exists(self.path + '.warm')
+
     async def wait(self, limit_seconds: float = 20) -> tuple[int, float, int]:
         "Its pid, the time at which it wrote that, and a number."
         end = now() + limit_seconds

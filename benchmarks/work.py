@@ -110,15 +110,16 @@ class Chunks:
 
 
 class Flood:
-    "Streams 100 characters at a time, for so long, as fast as it can; notes how many there were."
+    "Streams 100 characters at a time as fast as it can: so many times, then for so long. Notes how many there were."
     def __init__(self, config): pass
-    def execute(self, seconds, path): return {'seconds': seconds}
+    def execute(self, warm, seconds, path): return {}
 
-    def execute_stream(self, seconds, path):
-        end, count = time.perf_counter() + seconds, 0
+    def execute_stream(self, warm, seconds, path):
+        end, count = float('inf'), 0
         while time.perf_counter() < end:
             yield f'{count:0100}'
             count += 1
+            if count == warm: end = time.perf_counter() + seconds; note(path + '.warm')
         note(path, count)
 
 

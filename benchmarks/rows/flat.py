@@ -7,7 +7,7 @@ import psutil
 from benchmarks.measure import MIB, Note, now
 from benchmarks.rows.base import Entry, Goal, Row
 
-WARM_SECONDS, WARM_JOBS = 1, 3000   # then all that is kept is full
+WARM_CHUNKS, WARM_JOBS = 100_000, 3000   # then all that is kept is full
 
 
 def rss(pid: int) -> float: return psutil.Process(pid).memory_info().rss / MIB
@@ -15,10 +15,10 @@ def rss(pid: int) -> float: return psutil.Process(pid).memory_info().rss / MIB
 
 async def read_slowly(system, seconds: float, warm: asyncio.Event) -> int:
     "Read a stream that is far faster; how many characters were sent."
-    asyncio.get_running_loop().call_later(WARM_SECONDS, warm.set)
     with Note() as note:
-        async for _ in system.stream('flood', seconds=WARM_SECONDS + seconds, path=note.path):
+        async for _ in system.stream('flood', warm=WARM_CHUNKS, seconds=seconds, path=note.path):
             await asyncio.sleep(0.001)
+            if note.is_warm(): warm.set()
             if note.read(): break
         return 100 * (await note.wait())[2]
 
@@ -59,9 +59,10 @@ ROW = Row(
     'flat', "Memory with a slow reader, and with a backlog", 'MiB',
     "A worker streams 100 characters at a time as fast as it can, and a reader takes a thousand chunks a second. Then "
     "a thousand callers want one job of 10 kB after the other from one worker, so that 999 are always waiting. By how "
-    "much do app and worker grow in two seconds, after one second or 3,000 jobs to get warm? With ours a slow reader "
-    "is told how many chunks it has missed; the newest million characters of each job are kept. Pools have no streams, "
-    "and the one of mp.Queue lasts half a second, since all that waits in it must be read at the end.",
+    "much do app and worker grow in two seconds, after 100,000 chunks or 3,000 jobs to get warm? With ours a slow "
+    "reader is told how many chunks it has missed; of each job the newest million characters are kept in the app, and "
+    "eight million in the worker for its result. Pools have no streams, and after its chunks the one of mp.Queue lasts "
+    "half a second, since all that waits in it must be read at the end.",
     (Entry('ours', OURS, 'stream', 'slow reader: ours'),
      Entry('queues', {}, 'queues_stream', 'slow reader: mp.Queue', size=5),
      Entry('ours', OURS, 'jobs', 'backlog: ours'),
