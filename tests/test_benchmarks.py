@@ -18,6 +18,7 @@ LONGER = ('cancel_heavy', 'bulk128')   # the same code as another row
 OURS = [(n, e.key) for n, row in ROWS.items() if n not in LONGER for e in row.entries if e.is_ours]
 OURS = [(n, key) for n, key in OURS if key == 'ours' or (n, 'ours') not in OURS]   # a variant of it is the same code
 
+@pytest.mark.limit(150)   # longer than `run.LIMIT_SECONDS`
 @pytest.mark.parametrize('name, key', OURS)
 def test_each_row_of_ours(name, key):
     "The smallest size of each row, in a process of its own"
@@ -30,6 +31,7 @@ PEERS = [('throughput', key) for key in ('pipe', 'queues', 'executor', 'pebble',
 PEERS += [('death', key) for key in ('pipe', 'executor', 'pebble', 'loky')]
 PEERS += [('cancel_end', 'pebble'), ('memory', 'pipe'), ('flat', 'executor_jobs')]
 
+@pytest.mark.limit(150)   # longer than `run.LIMIT_SECONDS`
 @pytest.mark.parametrize('name, key', PEERS)
 def test_each_peer(name, key):
     "A peer that is not installed is skipped, with the reason"
@@ -105,6 +107,7 @@ def test_memory_is_that_of_the_process():
         for p in (small, large): p.kill()
     assert all(45 < y - x < 55 for x, y in zip(a, b)) and a[0] <= a[1]
 
+@pytest.mark.limit(150)   # longer than `run.LIMIT_SECONDS`
 def test_growth_is_seen():
     "Where nothing is bounded: chunks wait in the worker or in the app"
     numbers = run.one(ROWS['flat'], ROWS['flat'].entry('queues_stream'), 5)

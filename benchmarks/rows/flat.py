@@ -7,7 +7,7 @@ import psutil
 from benchmarks.measure import MIB, Note, now
 from benchmarks.rows.base import Entry, Goal, Row
 
-WARM_CHUNKS, WARM_JOBS = 100_000, 3000   # then all that is kept is full
+WARM_CHUNKS, WARM_JOBS = 100_000, 2000   # then all that is kept is full
 
 
 def rss(pid: int) -> float: return psutil.Process(pid).memory_info().rss / MIB
@@ -59,7 +59,7 @@ ROW = Row(
     'flat', "Memory with a slow reader, and with a backlog", 'MiB',
     "A worker streams 100 characters at a time as fast as it can, and a reader takes a thousand chunks a second. Then "
     "a thousand callers want one job of 10 kB after the other from one worker, so that 999 are always waiting. By how "
-    "much do app and worker grow in two seconds, after 100,000 chunks or 3,000 jobs to get warm? With ours a slow "
+    "much do app and worker grow in two seconds, after 100,000 chunks or 2,000 jobs to get warm? With ours a slow "
     "reader is told how many chunks it has missed; of each job the newest million characters are kept in the app, and "
     "eight million in the worker for its result. Pools have no streams, and after its chunks the one of mp.Queue lasts "
     "half a second, since all that waits in it must be read at the end.",
