@@ -2,11 +2,11 @@
 
     python -m benchmarks                                  # everything: prints, and writes the page
     python -m benchmarks --only roundtrip --rounds 3      # a part of it: prints
+    python -m benchmarks --only roundtrip --update        # these rows of the page; the others stay as they are
     python -m benchmarks --only chunks --systems ours     # without peers: for work on the speed itself
     python -m benchmarks --page                           # the page again, from the numbers that are there
 """
 import argparse
-import datetime
 import sys
 import time
 from pathlib import Path
@@ -24,8 +24,12 @@ def parse(args: list[str]) -> argparse.Namespace:
     p.add_argument('--rounds', type=int, default=0, help="as the row says without this")
     p.add_argument('--size', type=int, default=0, help='repetitions in each process, as the row says without this')
     p.add_argument('--page', action='store_true', help='make the page again and measure nothing')
-    p.add_argument('--into', type=Path, help='write page and numbers here, also of a part')
-    return p.parse_args(args)
+    p.add_argument('--update', action='store_true', help='measure the rows of --only, and change only them on the page')
+    p.add_argument('--into', type=Path, help='the folder of page and numbers; also a part is then written')
+    options = p.parse_args(args)
+    if options.update and (not options.only or options.systems or options.size):
+        p.error("--update takes whole rows: with --only, without --systems and --size")
+    return options
 
 
 def measure(row: Row, options: argparse.Namespace) -> report.Results:
@@ -47,19 +51,30 @@ def rounded(x: Any) -> Any:
 
 def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     "Row after row; each is printed when it is done."
-    machine, date, start, rows = facts.machine(), datetime.datetime.now(datetime.UTC), time.monotonic(), {}
+    machine, start, rows, measured = facts.machine(), time.monotonic(), {}, {}
     for name in options.only or ROWS:
         rows[name] = measure(ROWS[name], options)
+        measured[name] = facts.moment(machine)
         print(report.text(name, rows[name]), flush=True)
-    return {'date': f'{date:%Y-%m-%d}', 'seconds': round(time.monotonic() - start), 'machine': machine, 'rows': rows}
+    return {'seconds': round(time.monotonic() - start), 'machine': machine, 'measured': measured, 'rows': rows}
+
+
+def update(options: argparse.Namespace, folder: Path) -> None:
+    "Measure some rows again, for a page that keeps the others."
+    old = page.read(folder)
+    if other := facts.differences(old['machine'], facts.machine()):
+        sys.exit(f"The page is of another machine ({', '.join(other)}): measure all of it.")
+    page.write(page.merged(old, measure_all(options)), folder)
 
 
 def main(args: list[str]) -> None:
     options = parse(args)
-    if options.page: return page.write(page.read())
+    folder = options.into or page.HERE
+    if options.page: return page.write(page.read(folder), folder)
+    if options.update: return update(options, folder)
     is_whole = not (options.only or options.systems or options.rounds or options.size)
     found = measure_all(options)
-    if options.into or is_whole: page.write(found, options.into or page.HERE)
+    if options.into or is_whole: page.write(found, folder)
 
 
 if __name__ == '__main__': main(sys.argv[1:])

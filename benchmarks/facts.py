@@ -1,4 +1,5 @@
 """What a reader must know of the machine; nothing that says whose it is."""
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -27,3 +28,14 @@ def machine() -> dict[str, object]:
     return {'processor': processor(), 'cores': cores, 'system': f'{platform.system()} {platform.machine()}',
             'python': f'{platform.python_implementation()} {platform.python_version()}',
             'load_before': round(os.getloadavg()[0], 2), 'versions': versions()}
+
+
+def moment(machine: dict[str, object]) -> dict[str, object]:
+    "When a row was measured, and with what. The load is that before the command: later there is its own."
+    return {'date': f'{datetime.datetime.now(datetime.UTC):%Y-%m-%d}', 'load_before': machine['load_before'],
+            'versions': machine['versions']}
+
+
+def differences(a: dict[str, object], b: dict[str, object]) -> list[str]:
+    "What makes the numbers of one machine no match for those of the other."
+    return [f'{a[k]}, not {b[k]}' for k in ('processor', 'cores', 'system', 'python') if a[k] != b[k]]

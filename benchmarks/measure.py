@@ -2,10 +2,13 @@
 import asyncio
 import contextlib
 import os
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
+from statistics import median, median_high, median_low
+from typing import Any
 
 import psutil
 
@@ -61,12 +64,74 @@ async def rest(seconds: float, limit_seconds: float = 20) -> None:
         if (after := activity()) != before: before, quiet_since = after, now()
 
 
+class Note:
+    "A file in which a plugin says in which process it is, and since when."
+    def __enter__(self) -> 'Note':
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = f'{self.folder.name}/note'
+        return self
+
+    def read(self) -> str:
+        "Empty before it says anything."
+        file = Path(self.path)
+        return file.read_text() if file.exists() else ''
+
+    def __exit__(self, *exc: Any) -> None: self.folder.cleanup()
+
+    def is_warm(self) -> bool:
+        "Whether it has said so."
+        return os.path.exists(self.path + '.warm')
+
+    async def wait(self, limit_seconds: float = 20) -> tuple[int, float, int]:
+        "Its pid, the time at which it wrote that, and a number."
+        end = now() + limit_seconds
+        while not (text := self.read()):
+            if now() > end: raise TimeoutError("the plugin does not run")
+            await asyncio.sleep(0.001)
+        pid, seconds, count = text.split()
+        return int(pid), float(seconds), int(count)
+
+
+async def end_of(pid: int, limit_seconds: float = 20) -> float:
+    "The time at which a process dies, which need not be a child."
+    if not hasattr(os, 'pidfd_open'): raise NotImplementedError("only Linux tells at once when a process ends")
+    fd, loop, gone = os.pidfd_open(pid), asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, gone.set)
+    try: await asyncio.wait_for(gone.wait(), limit_seconds)
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+    return now()
+
+
 async def tick(ticks: list[float], seconds: float = 0.001) -> None:
     "Tick every so often until cancelled; note how late each tick was."
     while True:
         due = now() + seconds
         await asyncio.sleep(seconds)
         ticks.append(now() - due)
+
+
+MIB = 2**20
+
+
+def own_and_shared(pid: int) -> tuple[float, float]:
+    "MiB that nobody else uses, and MiB with its share of what others use as well (PSS)."
+    file = Path(f'/proc/{pid}/smaps_rollup')
+    if not file.exists(): raise NotImplementedError("only Linux tells whose memory it is")
+    lines = [line.split() for line in file.read_text().splitlines()[1:]]
+    kib = {name.rstrip(':'): int(number) for name, number, *_ in lines}
+    return (kib['Private_Clean'] + kib['Private_Dirty']) / 1024, kib['Pss'] / 1024
+
+
+@contextlib.asynccontextmanager
+async def ticking(late: list[float], seconds: float = 0.005) -> AsyncIterator[None]:
+    "Tick while the block runs, and some ticks longer: who blocks the loop at its very end is late as well."
+    ticker = asyncio.create_task(tick(late, seconds))
+    await asyncio.sleep(4 * seconds)
+    yield
+    await asyncio.sleep(4 * seconds)
+    ticker.cancel()
 
 
 @dataclass(frozen=True)
@@ -78,3 +143,8 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Spread': return cls(median(values), min(values), max(values))
+
+    @classmethod
+    def of_ratios(cls, values: Sequence[float]) -> 'Spread':
+        "As `of`; but twice as good and half as good make 1, so that it is the same seen from the other side."
+        return cls((median_low(values) * median_high(values)) ** 0.5, min(values), max(values))

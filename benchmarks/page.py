@@ -18,8 +18,9 @@ INTRO = """\
 Absolute numbers depend on the machine. What carries over to yours is how many times better or worse one is than the
 other. So each comparison is made within a round, in which every system has its turn in a fresh process, and a ratio is
 the median of the ratios of all rounds. In brackets stand the smallest and the largest. `2 ×` in a column "better by"
-means: half the time, or twice as many per second. Less than `1 ×` means that the other one is better. p50 is the median
-of the repetitions in a process, and p99 what one in a hundred exceeds.
+means: half the time, or twice as many per second. Less than `1 ×` means that the other one is better: `0.5 ×` is half
+as good. p50 is the median of the repetitions in a process, p99 what one in a hundred exceeds, and "longest" the worst
+of them; a table shows the median over the rounds of each.
 
 This page is made by the command that measures. Nobody edits it.
 """
@@ -30,6 +31,7 @@ HOW = """\
 ```bash
 make bench                                      # everything, {minutes} on the machine above
 make bench ARGS="--only roundtrip --rounds 3"   # a part: prints, and leaves this page as it is
+make bench ARGS="--only roundtrip --update"     # a row of this page again; the others keep their numbers and dates
 make bench ARGS="--only chunks --systems ours pipe"
 ```
 
@@ -40,15 +42,22 @@ What is measured stands in `benchmarks/rows/`, one short file for each row; how 
 `benchmarks/systems/`. Each process warms up before it measures; what it reports is a median over its repetitions.
 """
 
-BUSY = """
-
-**The machine was busy with other things.** These numbers show that everything runs, and little more."""
+BUSY = """\
+**The machine was busy with other things** when some of these rows were measured. Their numbers show that everything
+runs, and little more."""
 
 LOSSES = """\
 ## Where we lose
 
-Bare pipes, copies and fixed halves are no rivals but limits: they do less, and show what is left to win. The others are
-rivals. This is our manager as it comes, without a standby.
+Every number in which our manager as it comes, without a standby, was worse than somebody else. Bare pipes and bare
+processes, copies and fixed halves are no rivals but limits: they do less, and show what is left to win.
+"""
+
+GOALS = """\
+## Goals not reached
+
+Each row says at its end what we wanted, and whether we got it. This is what we did not get. An aim is a goal behind
+the goal.
 """
 
 
@@ -70,35 +79,67 @@ def missing(row: Row) -> list[str]:
     return [f'Not in this row: {", ".join(names)} ({why}).' for why, names in whys.items()]
 
 
-def section(row: Row, results: report.Results) -> str:
-    "What the row means, its picture, its table, what we wanted."
+def section(run: dict[str, Any], row: Row, results: report.Results) -> str:
+    "What the row means, its picture, its table, what we wanted, when it was."
     wanted = [f'- {o.text}' for o in report.outcomes(row, results)]
     return '\n\n'.join([f'## {row.title}', row.text, picture(row.name), markdown(report.table(row, results)),
-                        *missing(row), *(['What we wanted:\n\n' + '\n'.join(wanted)] if wanted else [])])
+                        *missing(row), *(['What we wanted:\n\n' + '\n'.join(wanted)] if wanted else []),
+                        moment(run, row.name)])
+
+
+def named(versions: dict[str, str]) -> str: return ', '.join(f'{name} {v}' for name, v in versions.items())
 
 
 def machine(run: dict[str, Any]) -> str:
-    "Where and when this was."
+    "Where this was."
     m = run['machine']
-    versions = ', '.join(f'{name} {version}' for name, version in m['versions'].items())
-    return (f'Measured on {run["date"]}: {m["processor"]}, {m["cores"]} cores, {m["system"]}, {m["python"]}; '
-            f'{versions}. The load of the machine before was {m["load_before"]}.' + (BUSY if is_busy(run) else ''))
+    busy = ['\n\n' + BUSY] if any(is_busy(run, name) for name in run['rows']) else []
+    return ''.join([f'The machine: {m["processor"]}, {m["cores"]} cores, {m["system"]}, {m["python"]}; ',
+                    named(m['versions']), '.', *busy])
 
 
-def is_busy(run: dict[str, Any]) -> bool:
+def moment(run: dict[str, Any], name: str) -> str:
+    "When the row was measured; and with what, if other rows were measured with something else."
+    m, usual = run['measured'][name], run['machine']['versions'].items()
+    other = {k: v for k, v in m['versions'].items() if (k, v) not in usual}
+    return (f'Measured on {m["date"]}{f" with {named(other)}" if other else ""}. The load of the machine before was '
+            f'{m["load_before"]}{", so **it was busy**" if is_busy(run, name) else ""}.')
+
+
+def is_busy(run: dict[str, Any], name: str) -> bool:
     "Whether others were using the machine when it began."
-    return run['machine']['load_before'] > run['machine']['cores'] / 4
+    return run['measured'][name]['load_before'] > run['machine']['cores'] / 4
+
+
+def winners(row: Row, results: report.Results, metric: str, is_limit: bool) -> str:
+    "Who is better than ours here, in the median of the ratios, and by how much."
+    rivals = [e for e in row.entries if not e.is_ours and SYSTEMS[e.system].is_limit == is_limit]
+    found = [(e, report.better(row, results, e.key, 'ours', metric)) for e in rivals]
+    return ', '.join(f'{e.title} {report.number(s.median)} ×' for e, s in found if s and s.median > 1)
 
 
 def losses(run: dict[str, Any]) -> str:
-    "Every peer that was better than ours, in the median of the ratios."
+    "Each number of each row in which somebody was better."
     out = []
     for name, results in run['rows'].items():
-        row, metric = ROWS[name], (report.metrics(results) or [''])[0]
-        found = [(e, report.better(row, results, 'ours', e.key, metric)) for e in row.entries if not e.is_ours]
-        winners = [f'{e.title} {report.number(1 / s.median)} ×' for e, s in found if s and s.median < 1]
-        if winners: out.append([row.title, ', '.join(winners)])
-    return markdown([['', 'who is better, and by how much'], *out], numbers=False) if out else "Nowhere in this run."
+        row, names = ROWS[name], report.metrics(results)
+        for metric in names:
+            found = [winners(row, results, metric, is_limit) for is_limit in (False, True)]
+            if any(found): out.append([f'{row.title}: {metric}' if len(names) > 1 else row.title, *found])
+    return markdown([['', 'better than ours', 'limits'], *out], numbers=False) if out else "Nowhere in this run."
+
+
+def failures(run: dict[str, Any]) -> str:
+    "Each goal that was not reached."
+    missed = [[ROWS[name].title, o.goal.text, o.measured_text] for name, results in run['rows'].items()
+              for o in report.outcomes(ROWS[name], results) if not o.is_reached]
+    return markdown([['', 'what we wanted', 'what it was'], *missed], numbers=False) if missed else "None in this run."
+
+
+def unmeasured(run: dict[str, Any]) -> list[str]:
+    "The rows that are still to be measured."
+    titles = [row.title for name, row in ROWS.items() if name not in run['rows']]
+    return [f'Not measured yet: {"; ".join(titles)}.'] if titles else []
 
 
 def systems_table() -> str:
@@ -110,7 +151,14 @@ def page(run: dict[str, Any]) -> str:
     minutes = f'about {max(1, round(run["seconds"] / 60))} minutes'
     return '\n\n'.join([
         INTRO + '\n' + machine(run), '## Who takes part\n\n' + systems_table(), LOSSES + '\n' + losses(run),
-        *(section(ROWS[name], results) for name, results in run['rows'].items()), HOW.format(minutes=minutes)])
+        GOALS + '\n' + failures(run), *(section(run, ROWS[name], results) for name, results in run['rows'].items()),
+        *unmeasured(run), HOW.format(minutes=minutes)])
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    "A run with some of its rows measured again; in the order of the table."
+    rows = old['rows'] | new['rows']
+    return old | {'measured': old['measured'] | new['measured'], 'rows': {n: rows[n] for n in ROWS if n in rows}}
 
 
 def write(run: dict[str, Any], folder: Path = HERE) -> None:

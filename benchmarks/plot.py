@@ -14,7 +14,7 @@ LEFT, BAR, RIGHT, LINE, TOP = 200, 300, 100, 24, 34   # pixels
 
 def scale(bars: list[Spread]) -> float:
     "What the longest bar stands for; one that is far longer than all others is cut, or nobody could see those."
-    ends = sorted((s.max for s in bars), reverse=True)
+    ends = sorted((s.max for s in bars if s.max > 0), reverse=True)
     return min(ends[0], 3 * ends[1]) if len(ends) > 1 else ends[0] if ends else 1.0
 
 

@@ -23,7 +23,8 @@ def spread(numbers: Iterable[float | None]) -> Spread | None:
 def better(row: Row, results: Results, ours: str, peer: str, metric: str) -> Spread | None:
     "How many times better `ours` was than `peer`, over the rounds that both have finished."
     pairs = zip(results.get(ours, {}).get(metric, ()), results.get(peer, {}).get(metric, ()))
-    return spread((a / b if row.is_rate else b / a) for a, b in pairs if a and b)
+    ratios = [(a / b if row.is_rate else b / a) for a, b in pairs if a and b]
+    return Spread.of_ratios(ratios) if ratios else None
 
 
 # ---- Text
@@ -47,7 +48,8 @@ def line(row: Row, results: Results, e: Entry, names: list[str], ours: list[Entr
     "A system in the table."
     mine = results[e.key]
     cells = [spread_text(spread(mine.get(m, ()))) for m in names]
-    cells[0] = cells[0] or mine.get('skipped') or mine.get('failed', '')
+    why = mine.get('skipped') or mine.get('failed', '')
+    if why: cells[0] = f'{cells[0]}; in another round: {why}' if cells[0] else why
     if row.reference: cells.append(spread_text(better(row, results, e.key, row.reference, names[0])))
     factors = ['' if e.is_ours else spread_text(better(row, results, o.key, e.key, names[0]), ' ×') for o in ours]
     return [e.title, *cells, *factors]
@@ -57,7 +59,7 @@ def table(row: Row, results: Results) -> list[list[str]]:
     "A head and a line for each system: its numbers, and for each of ours how many times better it is."
     names = metrics(results) or ['']
     present = [e for e in row.entries if e.key in results]
-    ours = [e for e in present if e.is_ours] if len(present) > 1 else []
+    ours = [e for e in present if e.is_ours] if row.is_compared and len(present) > 1 else []
     reference = [f'of {row.entry(row.reference).title}'] if row.reference else []
     heads = [head(row, m, len(names) == 1) for m in names]
     return [['', *heads, *reference, *(f'{e.title}: better by' for e in ours)],
@@ -70,23 +72,33 @@ def table(row: Row, results: Results) -> list[list[str]]:
 class Outcome:
     "What has become of a goal."
     goal: Goal
-    measured: Spread   # how many times better; or what is limited, in its unit
-    is_reached: bool
+    measured: Spread | None   # how many times better; or what is limited, in its unit; None: one of the two has failed
 
     @property
-    def text(self) -> str:
-        measured = spread_text(self.measured, '' if self.goal.limit else ' ×')
-        return f'{self.goal.text}: {"" if self.is_reached else "not "}reached, {measured}'
+    def is_reached(self) -> bool:
+        if self.measured is None: return False
+        if self.goal.peer: return self.measured.median >= self.goal.factor
+        return (self.measured.max if self.goal.is_worst else self.measured.median) <= self.goal.limit
+
+    @property
+    def measured_text(self) -> str:
+        if self.measured is None: return 'not measured'
+        if self.goal.is_worst: return f'{number(self.measured.max)} at worst'
+        return spread_text(self.measured, ' ×' if self.goal.peer else '')
+
+    @property
+    def text(self) -> str: return f'{self.goal.text}: {"" if self.is_reached else "not "}reached, {self.measured_text}'
 
 
 def outcomes(row: Row, results: Results) -> list[Outcome]:
-    "Of each goal that could be measured."
+    "Of each goal whose two sides have been asked."
     out = []
     for g in row.goals:
+        if not {g.ours, g.peer or g.ours} <= results.keys(): continue
         metric = g.metric or (metrics(results) or [''])[0]
         if g.peer: s = better(row, results, g.ours, g.peer, metric)
-        else: s = spread(results.get(g.ours, {}).get(metric, ()))
-        if s: out.append(Outcome(g, s, s.median >= g.factor if g.peer else s.median <= g.limit))
+        else: s = spread(results[g.ours].get(metric, ()))
+        out.append(Outcome(g, s))
     return out
 
 

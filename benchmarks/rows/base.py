@@ -38,6 +38,7 @@ class Goal:
     ours: str = 'ours'
     limit: float = 0.0   # in the unit of the metric
     metric: str = ''   # if it is not the first
+    is_worst: bool = False   # every round must keep the limit, not only the median of them
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Row:
     missing: dict[str, str] = field(default_factory=dict)   # a system that is not in the row, and why
     goals: tuple[Goal, ...] = ()
     reference: str = ''   # of which the table shows each as a fraction
+    is_compared: bool = True   # False: its lines are cases of ours, and the table has no columns "better by"
 
     def entry(self, key: str) -> Entry: return next(e for e in self.entries if e.key == key)
 

@@ -16,9 +16,9 @@ async def measure(entry: Entry, size: int) -> dict[str, float]:
 
 ROW = Row(
     'chunks', "Chunks per second", 'chunks/s',
-    "A generator in the worker yields 8 bytes at a time, an `async for` in the app reads them.",
+    "A generator in the worker yields 8 bytes at a time, each time others, and an `async for` in the app reads them.",
     (*entries('ours', 'pipe', 'queues'), Entry('ray', size=500, rounds=1)),
     measure, size=20_000, smallest=200, is_rate=True,
     missing=dict.fromkeys(('executor', 'pebble', 'loky'), NO_STREAM),
-    goals=(Goal("the raw pipe", 'pipe', 1.0), Goal("5 times the raw pipe", 'pipe', 5.0)),
+    goals=(Goal("the raw pipe", 'pipe', 1.0), Goal("aim: 5 times the raw pipe", 'pipe', 5.0)),
 )

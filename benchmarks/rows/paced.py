@@ -21,5 +21,5 @@ ROW = Row(
     "`async for` has it? Both processes are kept on one core.",
     entries('ours', 'pipe', 'queues'), measure, size=200, smallest=20, is_pinned=True,
     missing=dict.fromkeys(('executor', 'pebble', 'loky'), NO_STREAM),
-    goals=(Goal("half of mp.Queue + thread", 'queues', 2.0), Goal("2 times the raw pipe", 'pipe', 0.5)),
+    goals=(Goal("half of mp.Queue + thread", 'queues', 2.0), Goal("aim: 2 times the raw pipe", 'pipe', 0.5)),
 )

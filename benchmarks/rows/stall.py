@@ -29,5 +29,6 @@ ROW = Row(
      Entry('ours', {'plugins': ('busy', 'echo'), 'standby_workers': 1}, 'standby', 'ours, standby_workers=1'),
      Entry('nothing'), Entry('pebble'), Entry('ray', rounds=1)),
     measure, size=3, smallest=1, rounds=3, missing=NO_CANCEL,
-    goals=(Goal("at most 5 ms", limit=5.0), Goal("at most 2 ms", limit=2.0)),
+    goals=(Goal("never more than 5 ms", limit=5.0, is_worst=True),
+           Goal("aim: never more than 2 ms", limit=2.0, is_worst=True)),
 )

@@ -29,7 +29,7 @@ ROW = Row(
      *(Entry(name, script=FASTHTML) for name in ('executor', 'pebble', 'loky'))),
     measure, size=1, smallest=1, rounds=5, missing={'ray': "it starts a cluster of its own first"},
     goals=(Goal("1.3 times a bare spawn under an empty main script", 'spawn_empty', 1 / 1.3),
-           Goal("no slower than that", 'spawn_empty', 1.0),
+           Goal("aim: no slower than that", 'spawn_empty', 1.0),
            Goal("10 MB of own memory", limit=10.0, metric='own memory, MB'),
-           Goal("7 MB of own memory", limit=7.0, metric='own memory, MB')),
+           Goal("aim: 7 MB of own memory", limit=7.0, metric='own memory, MB')),
 )

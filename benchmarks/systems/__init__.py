@@ -10,6 +10,7 @@ class About:
     cls: str
     label: str
     text: str
+    is_limit: bool = False   # no rival: it does less, and shows what is left to win
 
 
 SYSTEMS = {
@@ -18,7 +19,7 @@ SYSTEMS = {
                   "`events()`. Records, events, cancel, restart."),
     'pipe': About('pipe', 'Pipe', 'raw pipe + pickle',
                   "The limit: two `multiprocessing.Pipe`s, one worker, and a caller that blocks its event loop until "
-                  "the answer is there. No record, no events, no cancel."),
+                  "the answer is there. No record, no events, no cancel.", is_limit=True),
     'queues': About('queues', 'Queues', 'mp.Queue + thread',
                     "What one writes by hand: two `multiprocessing.Queue`s and a thread that hands to the event loop "
                     "what comes. Nobody notices that a worker has died."),
@@ -34,11 +35,12 @@ SYSTEMS = {
                  "start, so it runs in one round only. A large array comes back as a view of shared memory, not as a "
                  "copy."),
     'memcpy': About('limits', 'Memcpy', 'two memcpys',
-                    "A limit: the data is copied twice in the same process."),
+                    "A limit: the data is copied twice in the same process.", is_limit=True),
     'halves': About('limits', 'Halves', 'two static halves',
-                    "A limit: two workers, each told once to do half of the jobs."),
+                    "A limit: two workers, each told once to do half of the jobs.", is_limit=True),
     'nothing': About('limits', 'Nothing', 'no cancel at all',
-                     "A limit: the event loop does nothing for a tenth of a second. What stalls it is the machine."),
+                     "A limit: the event loop does nothing for a tenth of a second. What stalls it is the machine.",
+                     is_limit=True),
 }
 
 

@@ -2,6 +2,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -32,6 +33,21 @@ class System:
         "The chunks of one job, as they are made."
         raise NotImplementedError
 
+    async def start(self, plugin: str, **params: Any) -> Any:
+        "A job, for the methods below."
+        raise NotImplementedError
+
+    async def wait_cancelled(self, job: Any) -> None:
+        "Return as soon as the system says that this job is cancelled."
+        raise NotImplementedError
+
+    async def wait_lost(self, job: Any) -> None:
+        "Return as soon as the system says that the worker of this job has died."
+        raise NotImplementedError
+
+    async def revive(self) -> None:
+        "Be of use again after that."
+
     async def start_busy(self) -> Any:
         "A job that never ends, and runs when this returns."
         raise NotImplementedError
@@ -43,6 +59,8 @@ class System:
 
 class FuturePool(System):
     "A pool that gives out `concurrent.futures.Future`s."
+    lost: Any = BrokenProcessPool   # exception or exceptions: what such a future raises when the worker has died
+
     def submit(self, plugin: str, params: dict[str, Any]) -> Future: raise NotImplementedError
 
     async def call(self, plugin, **params): return await asyncio.wrap_future(self.submit(plugin, params))
@@ -54,6 +72,15 @@ class FuturePool(System):
             futures.append(asyncio.wrap_future(self.submit(plugin, params)))
             futures[-1].add_done_callback(lambda _: room.release())
         return await asyncio.gather(*futures)
+
+    async def start(self, plugin, **params): return self.submit(plugin, params)
+
+    async def wait_cancelled(self, job): await asyncio.wait([asyncio.wrap_future(job)])
+
+    async def wait_lost(self, job):
+        try: await asyncio.wrap_future(job)
+        except self.lost: return
+        raise RuntimeError("nobody noticed")
 
     async def start_busy(self):
         job = self.submit('busy', {})

@@ -49,6 +49,16 @@ class Ours(System):
         job = await self.manager.start_job(plugin, **params)
         async for chunk in self.manager.stream_job(job.id): yield chunk.chunk
 
+    async def start(self, plugin, **params): return await self.manager.start_job(plugin, **params)
+
+    async def wait_cancelled(self, job):
+        await self.manager.wait_for_job(job.id)
+        if job.status != 'cancelled': raise RuntimeError(f"{job.status}: {job.error}")
+
+    async def wait_lost(self, job):
+        await self.manager.wait_for_job(job.id)
+        if job.fault != 'worker_crashed': raise RuntimeError(f"{job.status}: {job.error}")
+
     async def start_busy(self):
         job = await self.manager.start_job('busy')
         while job.status == 'pending': await asyncio.sleep(0.001)   # noqa: ASYNC110

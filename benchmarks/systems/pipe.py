@@ -44,10 +44,20 @@ class Pipe(System):
         self.send.send((plugin, params, True))
         while (chunk := self.recv.recv()) is not None: yield chunk
 
+    async def start(self, plugin, **params): self.send.send((plugin, params, False))
+
+    async def wait_lost(self, job):
+        try: self.recv.recv()
+        except EOFError: return
+        raise RuntimeError("it has not died")
+
+    async def revive(self):
+        self.process.join()
+        for end in (self.send, self.recv): end.close()
+        self._start()
+
     async def start_busy(self): self.send.send(('busy', {}, False))
 
     async def cancel(self, job):
         self.process.kill()
-        self.process.join()
-        for end in (self.send, self.recv): end.close()
-        self._start()
+        await self.revive()

@@ -29,22 +29,26 @@ class Queues(System):
         number = next(self.numbers)
         self.waiting[number] = deliver
         self.requests.put((number, plugin, params, is_stream))
+        return number
 
-    async def call(self, plugin, **params):
+    async def call(self, plugin, **params): return await self._future(plugin, params)
+
+    def _future(self, plugin, params):
         future = self.loop.create_future()
-        self._submit(future.set_result, plugin, params)
-        return await future
+        number = self._submit(future.set_result, plugin, params)
+        future.add_done_callback(lambda _: self.waiting.pop(number))
+        return future
 
     async def call_many(self, plugin, many, outstanding):
         room, futures = asyncio.Semaphore(outstanding), []
         for params in many:
             await room.acquire()
-            futures.append(self.loop.create_future())
+            futures.append(self._future(plugin, params))
             futures[-1].add_done_callback(lambda _: room.release())
-            self._submit(futures[-1].set_result, plugin, params)
         return [await f for f in futures]
 
     async def stream(self, plugin, **params):
         chunks = asyncio.Queue()
-        self._submit(chunks.put_nowait, plugin, params, True)
+        number = self._submit(chunks.put_nowait, plugin, params, True)
         while (chunk := await chunks.get()) is not None: yield chunk
+        self.waiting.pop(number)

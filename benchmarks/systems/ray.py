@@ -33,9 +33,20 @@ class Ray(System):
     async def stream(self, plugin, **params):
         async for ref in self.run_stream.remote(plugin, params): yield await ref
 
+    async def start(self, plugin, **params): return self.run.remote(plugin, params)
+
+    async def wait_cancelled(self, job):
+        try: await job
+        except self.ray.exceptions.RayError: return
+        raise RuntimeError("not cancelled")
+
+    async def wait_lost(self, job):
+        try: await job
+        except self.ray.exceptions.WorkerCrashedError: return
+        raise RuntimeError("nobody noticed")
+
     async def start_busy(self): return self.run.remote('busy', {})   # it cannot say whether it runs
 
     async def cancel(self, job):
         self.ray.cancel(job, force=True)
-        try: await job
-        except self.ray.exceptions.RayError: pass
+        await self.wait_cancelled(job)
