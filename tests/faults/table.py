@@ -47,16 +47,21 @@ GROUPS = {   # with a line on what they have in common
 OPTIONS = [
     Option('FAULTS_SEED', 'the time', 'Repeats what was drawn by chance. A test that fails shows its seed.'),
     Option('FAULTS_EXEC', 'unset', '`1`: each case is started from nothing, and is no fork. Slower.'),
+    Option('FAULTS_STALL_SECONDS', '0.25', 'How long an event loop may stall: 10 times the goal for a quiet machine.'),
     Option('FAULTS_END_SECONDS', '10', 'How long a job, or somebody who waits, may take.'),
     Option('FAULTS_SETTLE_SECONDS', '3', 'How long after its end a case may have more than before.'),
     Option('FAULTS_CAMPAIGN_JOBS', '200', 'Jobs of the campaign with kills and cancels.'),
     Option('FAULTS_CAMPAIGN_KILLS', '20', 'SIGKILLs to its workers.'),
+    Option('FAULTS_OFFSETS', '30', 'Bytes of a message of 4 KiB after which its worker is killed; from 4,400 on, each. '
+                                   'Of one of 3 MiB half as many, 200 at most.'),
     Option('FAULTS_POOL_JOBS', '150', 'Jobs of the campaign with several workers.'),
     Option('FAULTS_RACES', '60', 'How often a job ends at the moment of its cancel. Half as often: of its timeout.'),
     Option('FAULTS_AHEAD_JOBS', '1000', 'Jobs of each campaign with many short ones.'),
     Option('FAULTS_AHEAD_KILLS', '12', 'SIGKILLs to their workers.'),
     Option('FAULTS_FORKS', '1', 'Times the usual size of the campaigns with a fork server.'),
+    Option('FAULTS_ORPHAN_ROUNDS', '2', 'How often an app is killed in each of five states.'),
     Option('FAULTS_ORPHAN_RUNS', '16', 'Apps that are killed at any moment.'),
+    Option('FAULTS_TIMES', '10', 'How often each time is measured.'),
     Option('FAULTS_RELOADS', '2', 'How often `uvicorn --reload` sees a new file.'),
     Option('FAULTS_FLOOD_MB', '128', 'Output of a plugin that floods.'),
     Option('FAULTS_RESOURCE_SCALE', '1', 'Times the usual number of jobs, cancels, crashes, chunks and managers.'),
@@ -64,13 +69,15 @@ OPTIONS = [
 
 CAMPAIGNS = [   # the long ones
     'FAULTS_CAMPAIGN_JOBS=10000 FAULTS_CAMPAIGN_KILLS=1000 .venv/bin/python -m pytest tests/faults/test_campaign.py',
+    'FAULTS_OFFSETS=5000 .venv/bin/python -m pytest tests/faults -k byte_of_its_result',
     'FAULTS_RACES=1000 .venv/bin/python -m pytest tests/faults -k race',
     'FAULTS_AHEAD_JOBS=10000 FAULTS_AHEAD_KILLS=200 .venv/bin/python -m pytest tests/faults/test_ahead.py',
     'FAULTS_FORKS=10 .venv/bin/python -m pytest tests/faults/test_forkserver.py',
-    'FAULTS_ORPHAN_RUNS=200 .venv/bin/python -m pytest tests/faults/test_orphans.py',
+    'FAULTS_ORPHAN_ROUNDS=50 FAULTS_ORPHAN_RUNS=200 .venv/bin/python -m pytest tests/faults/test_orphans.py',
     'FAULTS_RELOADS=10 .venv/bin/python -m pytest tests/faults -k uvicorn',
     'FAULTS_FLOOD_MB=1024 .venv/bin/python -m pytest tests/faults -k flood_of_output',
     'FAULTS_RESOURCE_SCALE=10 .venv/bin/python -m pytest tests/faults/test_resources.py',
+    'FAULTS_TIMES=200 .venv/bin/python -m pytest -s tests/faults/test_times.py',
     'FAULTS_RESOURCE_SCALE=35 .venv/bin/python -m pytest tests/faults -k "finished_jobs or many_chunks"',
 ]
 
@@ -97,6 +104,9 @@ ROWS = [
         'The running job is `failed`, `worker_crashed` (or `start_failed`, while loading). Those that wait run in '
         'their order. Chunks that came stay readable.',
         ['test_worker_payload::test_sigkill_idle_busy_loading_streaming_between']),
+    Row(WORKER, 'The same, and somebody looks at a clock.',
+        'It is `failed` after 20 ms (median; 100 ms at worst, on a quiet machine).',
+        ['test_times::test_from_a_death_to_its_word']),
     Row(WORKER, 'The plugin is stuck: in C with the GIL held, in a loop, a lock, a regular expression, a stream that '
                 'says nothing. It ignores, catches or blocks SIGTERM. It stops itself with SIGSTOP.',
         'It can be cancelled within 5 s. The jobs behind it complete.',
@@ -207,6 +217,13 @@ ROWS = [
     Row(CANCEL, 'The job ends by itself within 5 ms of the cancel.',
         '`True` if and only if it is `cancelled` and not `completed`. The next job is not hit.',
         ['test_cancel::test_race_with_the_end']),
+    Row(CANCEL, 'The job has ended, and its result is on its way: nobody has read it.',
+        '`False`, and it is `completed`. The worker stays.',
+        ['test_cancel::test_a_result_that_nobody_has_read']),
+    Row(CANCEL, 'A job that does not cooperate, and somebody looks at a clock.',
+        'It is `cancelled` after 50 ms; its process is gone after 300 ms, or as much later as SIGTERM is given, if it '
+        'ignores that (on a quiet machine).',
+        ['test_times::test_from_a_cancel_to_its_end']),
     Row(CANCEL, 'Right after the job was started.',
         '`True`, `cancelled`. A stream is asked to stop, and its worker and model stay.',
         ['test_cancel::test_right_after_the_start', 'test_cancel::test_a_stream_right_after_its_start']),
@@ -417,6 +434,9 @@ ROWS = [
         'It runs once. If the plugin lives in such a script, the job is `failed`, `start_failed`, and the error says '
         'why. Otherwise it completes.',
         ['test_queues_loops::test_scripts_of_every_shape']),
+    Row(QUEUES, 'The app ignores SIGCHLD, or reaps all its children.',
+        'Each death is seen all the same. The exit code may be lost: `None`.',
+        ['test_queues_loops::test_an_app_that_takes_our_children']),
     Row(QUEUES, 'A script that is started by `python -c` or `python -m`.',
         'Its jobs complete.',
         ['test_queues_loops::test_a_script_from_c_or_m']),
@@ -545,6 +565,9 @@ ROWS = [
                   'streaming, starting, has children; in a pause; during a cancel; during a reload.',
         'The app ends within 10 s. The jobs have their ends. No process and no thread is left.',
         ['test_shutdown::test_in_every_state']),
+    Row(SHUTDOWN, 'The same from exit handlers of the app, before and after our own.',
+        'The same.',
+        ['test_shutdown::test_in_every_state']),
     Row(SHUTDOWN, 'Nobody calls either: the end of main, `sys.exit(3)`, an exception that nobody catches.',
         'The same, and the exit code is the app\'s own.',
         ['test_shutdown::test_in_every_state']),
@@ -593,7 +616,7 @@ ROWS = [
     Row(KILLED, 'In every state: idle, busy, in C, starting, streaming, with grandchildren, in a pause. Alone, or with '
                 'its group.',
         'Worker and grandchildren are gone.',
-        ['test_orphans::test_app_killed_in_every_state']),
+        ['test_orphans::test_app_killed_in_every_state', 'test_orphans::test_app_killed_in_five_states']),
     Row(KILLED, 'While it shuts down.',
         'The same.',
         ['test_orphans::test_app_killed_while_it_shuts_down']),

@@ -6,7 +6,6 @@ FAULTS_AHEAD_JOBS=10000 and FAULTS_AHEAD_KILLS=200 make the campaigns longer, FA
 import asyncio
 import bisect
 import contextlib
-import ctypes
 import itertools
 import os
 import random
@@ -23,7 +22,7 @@ import pytest
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.core.errors import JobQueueFull
-from tests.faults.harness import TERMINAL, Case, run_case
+from tests.faults.harness import TERMINAL, Case, run_case, stood_still
 
 JOBS = int(os.environ.get('FAULTS_AHEAD_JOBS', 1000))
 KILLS = int(os.environ.get('FAULTS_AHEAD_KILLS', 12))
@@ -463,10 +462,6 @@ def test_nobody_comes_after_a_death(how): run_seeded(case_never, how)
 
 # ---- The app stands still
 
-def stand_still(seconds: float) -> None:
-    "Hold the GIL: nobody in the app reads what its workers do meanwhile."
-    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-
 async def case_still(ctx, seed, workers, then):
     "The first that the app does after that rests on what it knew before."
     rng, ctx.stall_limit, urgent, over = random.Random(seed), 5, {}, 0
@@ -479,17 +474,17 @@ async def case_still(ctx, seed, workers, then):
         if then == 'killed':
             killer = subprocess.Popen(['sh', '-c', f'sleep .0{rng.randrange(10)}; kill -9 {pid}'])
             s.killed.append(pid)
-        stand_still(.1 if then == 'killed' else .03)
-        if then == 'killed': await ctx.until(lambda killer=killer: killer.poll() is not None, 'the kill')
-        elif then == 'cancelled':
-            for n in rng.sample(s.waiting, min(5, len(s.waiting))): await s.cancel(n)
-        elif then == 'outranked':
-            n = await s.start(priority=5 + turn)
-            urgent[n] = time.monotonic_ns()
-        elif then == 'closed' and turn > 3:
-            await s.m.aclose()
-            over = time.monotonic_ns()
-            break
+        with stood_still(.1 if then == 'killed' else .03):
+            if then == 'killed': await ctx.until(lambda killer=killer: killer.poll() is not None, 'the kill')
+            elif then == 'cancelled':
+                for n in rng.sample(s.waiting, min(5, len(s.waiting))): await s.cancel(n)
+            elif then == 'outranked':
+                n = await s.start(priority=5 + turn)
+                urgent[n] = time.monotonic_ns()
+            elif then == 'closed' and turn > 3:
+                await s.m.aclose()
+                over = time.monotonic_ns()
+                break
         await s.all_ended()
     await s.judge()
     s.urgent_came_first(urgent)
