@@ -442,9 +442,10 @@ class Case:
             assert names[0] == 'queued' and names[-1] == ends[0], f'{job}: events {names[:5]}...{names[-3:]}'
 
     async def _nothing_left(self) -> None:
-        deadline = time.monotonic() + SETTLE_SECONDS
+        begin = time.monotonic()
         while more := {k: v - self.before[k] for k, v in snapshot().items() if v - self.before[k]}:
-            assert time.monotonic() < deadline, f'I6: more than before: {more}'
+            patience = SETTLE_SECONDS * (5 if more.keys() == {'shm'} else 1)   # others leave some there, for a while
+            assert time.monotonic() < begin + patience, f'I6: more than before: {more}'
             gc.collect()
             await asyncio.sleep(.02)
 
