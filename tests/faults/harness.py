@@ -248,13 +248,15 @@ def kernel_wait() -> float:
 
 def shared_memory() -> set[str]:
     "What lies in /dev/shm, without what some process has mapped that is not of this case: others use it too."
-    names = set(os.listdir('/dev/shm')) if os.path.isdir('/dev/shm') else set()
-    for p in psutil.process_iter() if names else ():
+    found = {}   # inode -> name: a semaphore is mapped before it gets its name
+    for entry in os.scandir('/dev/shm') if os.path.isdir('/dev/shm') else ():
+        with contextlib.suppress(OSError): found[str(entry.stat().st_ino)] = entry.name
+    for p in psutil.process_iter() if found else ():
         with contextlib.suppress(psutil.Error, OSError):
             if os.getsid(p.pid) == os.getsid(0) or p.environ().get(CASE_TOKEN) == os.environ.get(CASE_TOKEN): continue
-            maps = Path(f'/proc/{p.pid}/maps').read_text()
-            names -= {name for name in names if f'/dev/shm/{name}' in maps}
-    return names
+            for line in Path(f'/proc/{p.pid}/maps').read_text().splitlines():
+                if ' /dev/shm/' in line: found.pop(line.split()[4], None)
+    return set(found.values())
 
 def snapshot() -> dict[str, set[str]]:
     kids = set()

@@ -499,13 +499,13 @@ async def case_still(ctx, seed, workers, then):
     s = Shorts(ctx, workers)
     for turn in range(10):
         await s.all_ended(await s.many(20))
-        await s.many(60, code='time.sleep(.001)')
-        await asyncio.sleep(rng.uniform(0, .02))
+        await s.many(25, code='time.sleep(.008)')
+        await asyncio.sleep(rng.uniform(0, .05))
         pid = s.m.get_stats()['workers'][0]['pid']
         if then == 'killed':
-            killer = subprocess.Popen(['sh', '-c', f'sleep .0{rng.randrange(10)}; kill -9 {pid}'])
+            killer = subprocess.Popen(['sh', '-c', f'sleep .0{rng.randrange(5)}; kill -9 {pid}'])
             s.killed.append(pid)
-        with stood_still(.1 if then == 'killed' else .03):
+        with stood_still(.1 if then == 'killed' else rng.uniform(.005, .03)):
             if then == 'killed': await ctx.until(lambda killer=killer: killer.poll() is not None, 'the kill')
             elif then == 'cancelled':
                 for n in rng.sample(s.waiting, min(5, len(s.waiting))): await s.cancel(n)
@@ -522,7 +522,7 @@ async def case_still(ctx, seed, workers, then):
     began = s.began()
     if over: assert not s.notes(since=over)
     assert not [n for n, j in s.jobs.items() if j.status == 'cancelled' and j.started_at is None and n in began]
-    assert s.statuses()['completed'] > 300 - 60 * bool(over)
+    assert s.statuses()['completed'] > 150
 
 @both
 @pytest.mark.parametrize('then', ['killed', 'cancelled', 'outranked', 'closed'])
