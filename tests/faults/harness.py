@@ -261,7 +261,9 @@ def shared_memory() -> set[str]:
 def snapshot() -> dict[str, set[str]]:
     kids = set()
     for p in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error): kids.add(f'{p.pid} {p.status()} {" ".join(p.cmdline())[:200]}')
+        with contextlib.suppress(psutil.NoSuchProcess):
+            is_zombie = (status := p.status()) == psutil.STATUS_ZOMBIE   # has no command line any more
+            kids.add(f'{p.pid} {status} {"" if is_zombie else " ".join(p.cmdline())[:200]}')
     return {'children': kids, 'threads': {f'{t.name} {t.ident}' for t in threading.enumerate()},
             'descriptors': {f'{fd} {to}' for fd, to in descriptors().items()},
             'shm': shared_memory()}
