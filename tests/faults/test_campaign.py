@@ -193,7 +193,10 @@ async def case_torn(ctx, size, cuts, method):
         job = await ctx.do(m, TORN, cut=cut, size=size)
         behind = [await ctx.start(m, 'echo', n=cut) for _ in range(2)]
         await ctx.ended(job)
-        for b in behind: await ctx.ended(b, 'completed')
+        for b in behind: await ctx.ended(b)
+        hit = [b for b in behind if b.status != 'completed']   # by what was left over when the first was whole
+        assert len(hit) <= (job.status == 'completed'), f'{cut}: {job}, {hit}'
+        assert all((b.fault, b.exit_code) == ('worker_crashed', -signal.SIGKILL) for b in hit), f'{cut}: {hit}'
         assert job.fault in (None, 'worker_crashed'), f'{cut}: {job} {job.error}'
         if job.status == 'completed': assert job.result['data'] == 'y' * size and job.result['nonce']
         else: assert job.result is None and job.exit_code == -signal.SIGKILL, f'{cut}: {job} {job.error}'
