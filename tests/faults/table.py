@@ -378,6 +378,10 @@ ROWS = [
     Row(QUEUES, 'The app is stopped while a stream floods it; the worker, too.',
         'All 20,000 chunks come, in order. The worker is not taken for dead.',
         ['test_queues_loops::test_a_stopped_app_under_a_flood']),
+    Row(QUEUES, 'A first start, restarts, cancels, commands, results and parameters of 1 MB, 20,000 chunks, the end; '
+                'and somebody watches the event loop.',
+        'It never stalls for more than 25 ms (on a quiet machine).',
+        ['test_times::test_stalls_of_the_event_loop']),
     Row(QUEUES, 'Readers of a stream that are slow, many, late, or go away.',
         'Nobody waits for them. Each sees all chunks.',
         ['test_queues_loops::test_slow_absent_and_many_readers']),

@@ -73,3 +73,42 @@ def test_from_a_cancel_to_its_end(how):
     print(f'cancel of one that {how}: terminal after {told[-1]:.1f} ms (median {statistics.median(told):.1f}), process '
           f'gone after {gone[-1]:.1f} ms (median {statistics.median(gone):.1f}), the worst of {len(told)}')
     assert told[-1] < 50 * TEN and gone[-1] < 300 * TEN + extra, times
+
+# ---- The event loop, watched by a ticker
+
+async def case_stalls(ctx):
+    "The longest stall of the event loop in each kind of work."
+    worst = {}
+    async def phase(name, work):
+        ctx.worst_stall = 0.0
+        await work
+        await asyncio.sleep(.03)   # the ticker looks once more
+        worst[name] = round(ctx.worst_stall * 1e3, 1)
+    async def jobs(plugin, n, **params):
+        for _ in range(n): await ctx.ended(await ctx.start(m, plugin, **params), 'completed')
+    async def cancel():
+        for _ in range(3):
+            job, _ = await busy(ctx, m, '')
+            assert await m.cancel_job(job.id)
+    async def restart():
+        for _ in range(3):
+            os.kill(pid := m.worker_process.pid, signal.SIGKILL)
+            await ctx.until(lambda pid=pid: (w := m.worker_process) and w.pid != pid and w.state == 'ready', 'a worker')
+    async def stream():
+        job = await ctx.start(m, 'streamer', n=20_000)
+        assert sum([1 async for _ in m.stream_job(job.id)]) >= 1 and job.status == 'completed'
+    async def commands():
+        assert await m.unload_plugin('act') and await m.reload_plugin('act', {'a': 'x' * 100_000})
+        assert (await m.get_worker_state())['pid']
+    m = ctx.manager(config={'restart_policy': 'always', 'max_restart_attempts': 10**6, 'max_workers': 1})
+    data, many = 'result["b"] = bytes(2**20)', 'result["list"] = [str(i) for i in range(100_000)]'   # each 1 MB
+    await phase('first start', m.start())
+    for name, work in {
+            'a thousand jobs': jobs('echo', 1000), 'results of 1 MB': jobs('act', 10, code=data),
+            'and in many pieces': jobs('act', 5, code=many), 'parameters of 1 MB': jobs('echo', 10, b=bytes(2**20)),
+            '20,000 chunks': stream(), 'cancel': cancel(), 'restart': restart(), 'commands': commands(),
+            'close': m.aclose()}.items(): await phase(name, work)
+    ctx.worst_stall = max(worst.values()) / 1e3
+    return {'worst': worst}
+
+def test_stalls_of_the_event_loop(): print('ms:', run_case(case_stalls, timeout=60)['worst'])
