@@ -705,7 +705,7 @@ async def case_streams(ctx, seed, workers):
         elif kind == 'large': await s.start(code='len(data)', data=bytes(rng.randrange(400_000)))
         else: await s.start(code=rng.choice(KINDS))
     for n in endless:
-        await ctx.until(lambda n=n: s.jobs[n].status == 'running', 'the stream to run', 60)
+        async with asyncio.timeout(60): await anext(aiter(s.m.stream_job(s.jobs[n].id)))   # its plugin is loaded
         assert await s.cancel(n)
     await s.all_ended()
     for n, k in chunks.items():
