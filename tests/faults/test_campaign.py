@@ -80,7 +80,8 @@ class Campaign:
     async def cancel(self):
         while not self.is_over:
             open_ones = [j for j in list(self.jobs.values())[-60:] if j.status in ('pending', 'running')]
-            if open_ones and self.rng.random() < .3 and len(self.cancels) < len(self.jobs) / 8:   # or few would complete
+            most = len(self.jobs) / 8   # or few would complete
+            if open_ones and self.rng.random() < .3 and len(self.cancels) < most:
                 job = self.rng.choice(open_ones)
                 self.cancels.setdefault(job.id, []).append(await self.m.cancel_job(job.id))
             await asyncio.sleep(self.rng.uniform(0, .03))
