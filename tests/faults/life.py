@@ -143,6 +143,7 @@ async def main(m: SimpleJobManager, state: str, ending: str, folder: Path, jobs:
     if ending == 'resume': await resume(m, jobs)
     elif ending == 'shutdown': m.shutdown()
     elif ending == 'aclose': await m.aclose()
+    elif ending == 'atexit': atexit.register(m.shutdown)   # runs before ours
     elif ending == 'exit': sys.exit(3)
     elif ending == 'raise': raise LookupError('nobody catches this')
     elif ending == 'handler-inside': await signal_inside(m)
@@ -157,6 +158,7 @@ def run(state: str, ending: str, folder: Path) -> None:
         say('REPORT', jobs=[[j.status, j.fault] for j in jobs], threads=[t.name for t in threading.enumerate()])
     atexit.register(report)
     m = make_manager(state, folder/'begun')
+    if ending == 'atexit': atexit.register(m.shutdown)   # runs after ours
     asyncio.run(main(m, state, ending, folder, jobs))
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cjm_fasthtml_workers.core.config import JobOptions
-from tests.faults.harness import TERMINAL, Case, Watched, run_case
+from tests.faults.harness import TERMINAL, Case, Watched, run_case, stood_still
 
 RACES = int(os.environ.get('FAULTS_RACES', 60))   # 1000 for a campaign
 POLICIES = ('never', 'on_cancellation', 'always', 'backoff')
@@ -181,6 +181,23 @@ async def case_race(ctx, plugin, n):
 @pytest.mark.limit(600)
 @pytest.mark.parametrize('plugin', ['sleeper', 'polite'])
 def test_race_with_the_end(plugin): run_case(case_race, plugin, RACES, timeout=30 + RACES * .4)
+
+async def case_unread(ctx):
+    "The result is in the pipe, and nobody has read it: the job had ended, and its worker stays."
+    m = ctx.manager(config=PROMPT)
+    ctx.stall_limit = 1
+    pid = await warm(ctx, m, 'sleeper', 'polite')
+    for plugin in ('sleeper', 'polite') * 5:
+        job = await ctx.start(m, plugin, seconds=.01)
+        assert job.status == 'running'
+        with stood_still(.15):
+            assert job.status == 'running'   # as far as we know
+            answer = await m.cancel_job(job.id)
+        assert answer is False and job.status == 'completed', job
+    await ctx.check()
+    assert m.worker_process.pid == pid and not m.restart_count
+
+def test_a_result_that_nobody_has_read(): run_case(case_unread)
 
 async def case_at_once(ctx, n):
     "Cancelled at any moment from its start on, the worker cold or not."

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -682,6 +683,35 @@ def test_scripts_of_every_shape(tmp_path, name):
     assert out.count('\n') == 1, f'the script ran more than once: {out}'
     if 'no guard, local' in name: assert out.startswith('failed start_failed'), out
     assert not [line for line in err.splitlines() if line.strip() and 'worker' not in line], err
+
+CHILDREN = HEAD + """
+import signal, threading
+def reap():
+    while True:
+        try: os.waitpid(-1, 0)
+        except ChildProcessError: threading.Event().wait(.001)
+async def main():
+    m = SimpleJobManager({'do': 'tests.faults.plugins:Do'}, worker_config=WorkerConfig(cancel_grace_seconds=0))
+    for code in ('pass', 'os._exit(7)', 'os.kill(os.getpid(), 9)', 'pass', 'time.sleep(60)', 'pass'):
+        job = await m.start_job('do', code=code)
+        if 'sleep' in code: print(await m.cancel_job(job.id))
+        await m.wait_for_job(job.id, 10)
+        print(job.status, job.fault, job.exit_code)
+    await m.aclose()
+if __name__ == '__main__':
+    if sys.argv[1] == 'ignores': signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    else: threading.Thread(target=reap, daemon=True).start()
+    asyncio.run(main())
+"""
+
+@pytest.mark.parametrize('how', ['ignores', 'reaps'])
+def test_an_app_that_takes_our_children(tmp_path, how):
+    "The exit code may be lost with them; the death is not."
+    code, out, err = run_script(tmp_path, CHILDREN, args=[how])
+    lines = [re.sub(r' (7|-9)$', ' None', line) for line in out.splitlines()]
+    good, bad = 'completed None None', 'failed worker_crashed None'
+    assert (code, lines) == (0, [good, bad, bad, good, 'True', 'cancelled None None', good]), (out, err)
+    assert not strange_lines(err, 'worker'), err
 
 def test_a_script_from_c_or_m(tmp_path):
     text = HEAD + BODY + "asyncio.run(main(ECHO))"

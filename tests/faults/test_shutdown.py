@@ -33,7 +33,7 @@ def judge(app, code, seconds=10):
     assert report['threads'] == ['MainThread'], said
     return app.err
 
-ENDINGS = {'shutdown': 0, 'aclose': 0, 'end': 0, 'exit': 3, 'raise': 1}
+ENDINGS = {'shutdown': 0, 'aclose': 0, 'end': 0, 'atexit': 0, 'exit': 3, 'raise': 1}
 
 @pytest.mark.parametrize('ending', ENDINGS)
 def test_in_every_state(ending, tmp_path):

@@ -79,7 +79,7 @@ def test_what_counts(): run_case(case_what_counts)
 async def case_load(ctx):
     "A model that is not loaded in time is a failed start, not a timeout; only its own jobs have it."
     m = ctx.manager(plugins={'slow': 'tests.faults.plugins:Do'}, configs={'slow': {'init': 'time.sleep(60)'}},
-                    config={**PROMPT, 'worker_start_timeout_seconds': .8})
+                    config={**PROMPT, 'worker_start_timeout_seconds': 3})   # a start takes a tenth of it
     await ctx.warm(m)
     job = await ctx.start(m, 'slow', JobOptions(timeout_seconds=.1, max_retries=1), code='')
     behind = await ctx.start(m, 'echo')

@@ -767,7 +767,7 @@ BAD_LOADS = {
 
 async def case_one_of_three(ctx, name, load_plugins):
     act = PLUGINS['act']
-    config = {'load_plugins': load_plugins, 'worker_start_timeout_seconds': 1 if name == 'hangs' else 30, **QUICK}
+    config = {'load_plugins': load_plugins, 'worker_start_timeout_seconds': 3 if name == 'hangs' else 30, **QUICK}
     configs = {'bad': {'init': BAD_LOADS[name]}}
     m = ctx.manager({'good': act, 'bad': act, 'also': act}, config, only=True, configs=configs)
     jobs = [(p, await ctx.start(m, p, code='pass')) for p in ('good', 'bad', 'also', 'good', 'bad', 'also')]
