@@ -463,6 +463,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'cjm_fasthtml_workers/core/worker.py'),
                                                   'cjm_fasthtml_workers.core.worker._Plugins.load': ( 'core/worker.html#_plugins.load',
                                                                                                       'cjm_fasthtml_workers/core/worker.py'),
+                                                  'cjm_fasthtml_workers.core.worker._Plugins.note_loaded': ( 'core/worker.html#_plugins.note_loaded',
+                                                                                                             'cjm_fasthtml_workers/core/worker.py'),
                                                   'cjm_fasthtml_workers.core.worker._Plugins.unload': ( 'core/worker.html#_plugins.unload',
                                                                                                         'cjm_fasthtml_workers/core/worker.py'),
                                                   'cjm_fasthtml_workers.core.worker._Requests': ( 'core/worker.html#_requests',

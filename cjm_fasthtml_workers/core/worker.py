@@ -163,6 +163,7 @@ class _Plugins:
         self.known: dict[str, Any] = {}     # name -> what discovery said
         self.configs: dict[str, Any] = {}   # name -> the configuration to load it with
         self.loaded: dict[str, Any] = {}    # name -> the configuration it is loaded with
+        self.changes = 0                    # of what is loaded, so far: the two pipes to the manager have no common order
         self.streaming: dict[str, bool] = {}   # of those that are loaded: whether it streams, once somebody asked
         self.current: str | None = None
 
@@ -172,8 +173,12 @@ class _Plugins:
             if name not in self.known: raise LookupError(f"no plugin {name!r}, only {list(self.known)}")
             config = self.configs.get(name) or {}
             self.manager.load_plugin(self.known[name], config)
-            self.loaded[name] = config
+            self.note_loaded(name, config)
         self.current = name
+
+    def note_loaded(self, name: str, config: dict[str, Any]) -> None:
+        self.loaded[name] = config
+        self.changes += 1
 
     def unload(self, name: str) -> None:
         "Have `name` not loaded."
@@ -184,6 +189,7 @@ class _Plugins:
 
     def forget(self, name: str) -> None:
         self.loaded.pop(name, None)
+        self.changes += 1
         self.streaming.pop(name, None)
         if self.current == name: self.current = None
 
@@ -207,7 +213,7 @@ class _Worker(_Plugins):
         return self.streaming[name]
 
     def answer(self, type: WorkerResponseType, **data: Any) -> None:
-        self.responses.put({**data, 'loaded': list(self.loaded), 'type': type.value})
+        self.responses.put({**data, 'loaded': list(self.loaded), 'changes': self.changes, 'type': type.value})
 
 # %% ../../nbs/core/worker.ipynb #ec91d588
 def _plugin_name(data: Any) -> str:
@@ -297,13 +303,13 @@ def _run_job(worker: _Worker, job: JobContext, data: dict[str, Any]) -> dict[str
 
 # %% ../../nbs/core/worker.ipynb #56f3054d
 def _handle_execute(worker: _Worker, data: dict[str, Any]) -> None:
-    before = list(worker.loaded)
+    before = worker.changes
     job = JobContext(data['job_id'], worker.results.put)
     context.set_current(job)
     message = _run_job(worker, job, data)
     context.set_current(None)
     _flush_output()
-    if list(worker.loaded) != before: message['loaded'] = list(worker.loaded)
+    if worker.changes != before: message |= {'loaded': list(worker.loaded), 'changes': worker.changes}
     worker.results.put(message)
 
 # %% ../../nbs/core/worker.ipynb #c7a3dc02
@@ -366,7 +372,8 @@ def _reload(worker: _Worker, name: str, config: dict[str, Any] | None) -> None:
     if name in worker.loaded:
         worker.forget(name)   # until it is loaded again, whatever happens in between
         worker.manager.reload_plugin(name, config)
-        worker.loaded[name] = worker.configs[name] = config
+        worker.configs[name] = config
+        worker.note_loaded(name, config)
         worker.current = name
         return
     worker.configs[name] = config

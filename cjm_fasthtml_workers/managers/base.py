@@ -605,7 +605,8 @@ _FROM_JOB = {'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progre
 # %% ../../nbs/managers/base.ipynb #5092ec48
 @patch
 def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
-    if 'loaded' not in message: return
+    if 'loaded' not in message or message.get('changes', math.inf) < handle.changes: return
+    handle.changes = message.get('changes', 0)   # what was said later may have come sooner, by the other pipe
     handle.loaded = set(message['loaded'])
     self._slots[handle.index].loaded = list(message['loaded'])
 

@@ -312,6 +312,7 @@ class WorkerHandle:
         self.error_traceback: str | None = None
         self.job: Any = None               # owner's note: what it runs
         self.loaded: set[str] = set()      # owner's note: what it said it has loaded
+        self.changes = 0                   # owner's note: how often that had changed when it said so
         self.last_used, self.jobs_done = 0.0, 0
         self.ahead: Any = None             # owner's note: jobs that were sent behind `job`
         self.pace_seconds: float = math.inf   # owner's note: what its jobs took lately

@@ -200,6 +200,7 @@ class WorkerHandle:
     error_traceback: str | None
     job: Any
     loaded: set[str]
+    changes: int
     last_used: float
     jobs_done: int
     ahead: Any
