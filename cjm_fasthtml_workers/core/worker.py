@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import context
 from .adapters import default_result_adapter
-from .channels import Receiver, Sealed, Sender, plain_copy, seal, wait_turn
+from .channels import Files, Receiver, Sealed, Sender, plain_copy, seal, wait_turn
 from .context import JobContext, encodable
 from .errors import ChannelClosed, MessageTooLarge
 from .words import Fault, WorkerRequestType, WorkerResponseType
@@ -448,7 +448,7 @@ class _Requests(Receiver):
         return super().detach()
 
 # %% ../../nbs/core/worker.ipynb #7a7d7e51
-def _leave_forks_alone(*ends: Receiver | Sender) -> None:
+def _leave_forks_alone(*ends: Receiver | Sender | Files) -> None:
     def forget() -> None:
         context.set_current(None)
         for end in ends:
@@ -506,6 +506,7 @@ def _take_surroundings(spec: dict[str, Any]) -> None:
 
 def child_main(
     request_fd: int, result_fd: int, response_fd: int, control_fd: int, turn_fd: int,  # Our ends of the pipes
+    file_fd: int,  # Our end of a socket, for large buffers
     parent_pid: int  # Of the app
 ) -> None:
     "The life of a worker process, from its first line to its last."
@@ -516,8 +517,9 @@ def child_main(
     requests, control = _Requests(request_fd, turn_fd), Receiver(control_fd)
     spec = requests.get()
     results, responses = (Sender(fd, spec['max_message_bytes']) for fd in (result_fd, response_fd))
-    results.window = spec['result_queue_size']
-    _leave_forks_alone(requests, control, results, responses)
+    results.window, results.files = spec['result_queue_size'], Files(file_fd)
+    requests.use_files(results.files)
+    _leave_forks_alone(requests, control, results, responses, results.files)
     threading.Thread(target=_watch, args=(control,), name='control', daemon=True).start()
     sys.path[:], sys.argv[:], _main = spec['sys_path'], spec['sys_argv'], spec['main']
     _take_surroundings(spec)
@@ -529,7 +531,7 @@ def child_main(
     os._exit(code)   # threads that a plugin left behind must not keep the process
 
 # %% ../../nbs/core/worker.ipynb #f5b2d1b7
-_FDS = 6   # five pipes and the output
+_FDS = 7   # five pipes, a socket and the output
 
 class _ForkServer:
     "Forks workers for whoever sits at the other end of a socket."

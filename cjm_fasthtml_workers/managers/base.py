@@ -557,6 +557,9 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     elif kind in _FROM_JOB and message.get('job_id') == record.job.id: getattr(self, _FROM_JOB[kind])(message)
 
 # %% ../../nbs/managers/base.ipynb #8acc5164
+_QUICK_BYTES = 256 * 1024  # of a result; more of them take a while
+_QUICK_CHUNKS = 64  # in one message; likewise
+
 @patch
 def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
     "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
@@ -567,7 +570,8 @@ def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
 
 def _is_plain_result(message: dict[str, Any]) -> bool:
     data = message.get('data')
-    return message['status'] == 'success' and (type(data) is dict or (isinstance(data, Sealed) and data.is_plain))
+    if message['status'] != 'success': return False
+    return type(data) is dict or (isinstance(data, Sealed) and data.is_plain and data.nbytes < _QUICK_BYTES)
 
 @patch
 def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
@@ -597,7 +601,6 @@ def _distrust(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, erro
         handle.kill()
 
 _TEXTS = ('stream_chunk', 'stream_chunks')
-_QUICK_CHUNKS = 64  # in one message; more of them take a while
 _FROM_JOB = {'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
              'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates',
              'loading': '_handle_loading', 'loaded': '_handle_loaded'}

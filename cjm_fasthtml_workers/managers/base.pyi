@@ -496,10 +496,11 @@ def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
 
 def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None: ...
 _STANDBY_DELAY_SECONDS = 1.0
+_QUICK_BYTES = 256 * 1024
+_QUICK_CHUNKS = 64
 
 def _is_plain_result(message: dict[str, Any]) -> bool: ...
 _TEXTS = ('stream_chunk', 'stream_chunks')
-_QUICK_CHUNKS = 64
 _FROM_JOB = {'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress', 'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates', 'loading': '_handle_loading', 'loaded': '_handle_loaded'}
 
 def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None: ...

@@ -32,7 +32,7 @@ from typing import Any, Protocol
 
 from fastcore.basics import patch
 
-from ..core.channels import Receiver, Sealed, Sender, Turns, open_channel, set_pipe_size, unread_bytes
+from ..core.channels import Files, Receiver, Sealed, Sender, Turns, open_channel, set_pipe_size, unread_bytes
 from ..core.config import RestartPolicy, WorkerConfig
 from ..core.errors import ChannelClosed, ChannelCorrupt
 from ..core.protocol import WorkerRequestType
@@ -302,11 +302,12 @@ class WorkerHandle:
         self.state = 'starting'   # 'starting', 'ready', 'stopping', 'dead'
         self.pid: int | None = None
         self._pid = -1                     # the same, once there is a process
-        self.requests: Sender              # these five from then on, too
+        self.requests: Sender              # these six from then on, too
         self.control: Sender
         self.results: Receiver
         self.responses: Receiver
         self.turns: Turns
+        self.files: Files
         self.exitcode: int | None = None   # None also when somebody else reaped it
         self.error: str | None = None      # why it could not be started, or had to be killed
         self.error_traceback: str | None = None
@@ -469,6 +470,10 @@ def _launch(self:WorkerHandle) -> None:
         turns = Turns()
         mine.callback(turns.close)
         fds.append(turns.fd)
+        files, child_files = map(Files, (s.detach() for s in socket.socketpair()))
+        mine.callback(files.close)
+        theirs.callback(child_files.close)
+        fds.append(child_files.fd)
         output, child_output = os.pipe()
         mine.callback(os.close, output)
         theirs.callback(os.close, child_output)
@@ -480,7 +485,9 @@ def _launch(self:WorkerHandle) -> None:
             self.pid = self._pid = self._popen.pid
         mine.pop_all()
     self.requests, self.results, self.responses, self.control = ends
-    self.turns, self._output_fd = turns, output
+    self.turns, self.files, self._output_fd = turns, files, output
+    self.requests.files = files
+    self.results.use_files(files)
     self._begin()
 
 # %% ../../nbs/managers/supervisor.ipynb #faf758d2
@@ -495,8 +502,8 @@ def watch_results(self:WorkerHandle) -> None:
 def _begin(self:WorkerHandle) -> None:
     "The process is there, or asked for: tell it what to do."
     self._fds = [self.results.fd, self.responses.fd, self._output_fd]
-    _open_fds.update(self._fds, (self.requests.fd, self.control.fd), self.turns.fds)
-    for fd in (*self._fds, self.requests.fd, self.control.fd): os.set_blocking(fd, False)
+    _open_fds.update(self._fds, (self.requests.fd, self.control.fd, self.files.fd), self.turns.fds)
+    for fd in (*self._fds, self.requests.fd, self.control.fd, self.files.fd): os.set_blocking(fd, False)
     self.supervisor.watch(self._output_fd, selectors.EVENT_READ, self.read_output)
     if self.pid is not None: self._follow()
     self.send(_first_message(self.launch))
@@ -526,7 +533,7 @@ class ForkServer:
 
     def fork(self,
         handle: WorkerHandle,  # Told by `on_forked` and `on_forked_exit`, or by `on_orphaned`
-        fds: list[int]  # Five pipe ends and the output
+        fds: list[int]  # Five pipe ends, a socket and the output
     ) -> None:
         "Ask for a new process; `OSError` if that cannot be."
         try: self._ask(fds)
@@ -741,8 +748,9 @@ def _close_pipes(self:WorkerHandle) -> None:
             self.supervisor.unwatch(end.fd)
             _open_fds.discard(end.fd)
             end.close()
-        _open_fds.difference_update(self.turns.fds)
+        _open_fds.difference_update(self.turns.fds, (self.files.fd,))
         self.turns.close()
+        self.files.close()
         for fd in (self._output_fd, self._pidfd):
             _open_fds.discard(fd)
             if fd >= 0: os.close(fd)
@@ -962,13 +970,17 @@ def _offer(self:WorkerHandle, channel: Sender, message: dict[str, Any]) -> None:
 @patch
 def _write_later(self:WorkerHandle, channel: Sender) -> None:
     if channel.fd < 0 or channel.flush(): return
+    if channel.is_copying: return self.supervisor.call(self._write_later, channel)   # others may come in between
     with contextlib.suppress(KeyError):   # watched already
         self.supervisor.watch(channel.fd, selectors.EVENT_WRITE, lambda: self._write_more(channel))
 
 @patch
 def _write_more(self:WorkerHandle, channel: Sender) -> None:
     fd = channel.fd
-    if channel.flush() and fd >= 0: self.supervisor.unwatch(fd)
+    is_done = channel.flush()
+    if fd < 0 or not (is_done or channel.is_copying): return
+    self.supervisor.unwatch(fd)   # the pipe is not what it waits for
+    if not is_done: self._write_later(channel)
 
 # %% ../../nbs/managers/supervisor.ipynb #56d924f1
 @patch

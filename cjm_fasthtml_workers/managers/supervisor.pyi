@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from fastcore.basics import patch
-from ..core.channels import Receiver as Receiver, Sealed as Sealed, Sender as Sender, Turns as Turns, open_channel as open_channel, set_pipe_size as set_pipe_size, unread_bytes as unread_bytes
+from ..core.channels import Files as Files, Receiver as Receiver, Sealed as Sealed, Sender as Sender, Turns as Turns, open_channel as open_channel, set_pipe_size as set_pipe_size, unread_bytes as unread_bytes
 from ..core.config import RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, ChannelCorrupt as ChannelCorrupt
 from ..core.protocol import WorkerRequestType as WorkerRequestType
@@ -195,6 +195,7 @@ class WorkerHandle:
     results: Receiver
     responses: Receiver
     turns: Turns
+    files: Files
     exitcode: int | None
     error: str | None
     error_traceback: str | None
