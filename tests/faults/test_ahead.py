@@ -51,6 +51,7 @@ class Shorts:
     "A manager and its short jobs: what was done to them, what was told of them, what they noted when they ran."
     def __init__(self, ctx: Case, workers: int = 1, plugins: dict[str, str] | None = None, **config: Any):
         self.ctx, self.workers, self.file = ctx, workers, ctx.folder/f'notes-{len(ctx.managers)}'
+        ctx.stall_limit = max(ctx.stall_limit, JOBS / 8000)   # the case itself looks through all its notes
         config = {'max_workers': workers, 'cancel_grace_seconds': 0, 'max_finished_jobs': None,
                   'max_restart_attempts': 10**6, 'restart_backoff_base_seconds': .01, **config}
         self.config = {'file': str(self.file)}

@@ -161,7 +161,7 @@ async def case_race(ctx, plugin, n):
     rng, late, seconds, counts = random.Random(plugin), .0, .015, {'completed': 0, 'cancelled': 0}
     for i in range(n):
         job = await m.start_job(plugin, seconds=seconds, nonce=f'race-{i}')
-        await ctx.running(m, job)
+        await ctx.until(lambda job=job: job.status != 'pending', 'it to run')   # it may be over when we see it
         queued = await m.start_job('echo', nonce=f'behind-{i}') if i % 10 == 0 else None
         await asyncio.sleep(max(0, seconds + late + rng.uniform(-.005, .005)))
         answer = await m.cancel_job(job.id)

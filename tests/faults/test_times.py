@@ -14,6 +14,7 @@ import pytest
 from tests.faults.harness import run_case
 
 TIMES = int(os.environ.get('FAULTS_TIMES', 10))
+pytestmark = pytest.mark.limit(60 + TIMES * 1.5)
 TEN = 10   # times the goal: a machine that does other things, too
 DEAF = 'import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n'
 IN_C = 'import ctypes; ctypes.PyDLL(None).sleep(60)'
