@@ -399,7 +399,7 @@ async def case_own_worker(ctx):
     stuck = []
     for code in ANSWERS:
         job = await m.start_job('echo', code=code)
-        try: await m.wait_for_job(job.id, 2)
+        try: await m.wait_for_job(job.id, 10)
         except TimeoutError: stuck.append(code)
         if stuck and stuck[-1] == code: await m.cancel_job(job.id)
         elif job.status == 'failed': assert is_readable_line(job.error), (code, job.error)
