@@ -326,10 +326,10 @@ def _event_data(job: BaseJob) -> dict[str, Any]:
     return data
 
 @patch
-def _tell(self:BaseJobManager, name: str, record: JobRecord, chunk: str | None = None) -> None:
+def _tell(self:BaseJobManager, name: str, record: JobRecord, **more: Any) -> None:
     if self._hub.is_quiet: return
     data = _event_data(record.job)
-    if chunk is not None: data['chunk'] = chunk
+    if more: data.update(more)
     self._hub.publish(name, data)
 
 @patch
@@ -671,7 +671,7 @@ def _handle_stream_chunk(
         if record.job.attempt > 1 and record.chunks.is_fresh:
             metadata = {**(metadata or {}), 'attempt': record.job.attempt}
         record.chunks.append(chunk_data['chunk'], metadata)
-        self._tell('chunk', record, chunk=chunk_data['chunk'])
+        self._tell('chunk', record, chunk=chunk_data['chunk'], **({'metadata': metadata} if metadata else {}))
         waiters, record.chunk_waiters = record.chunk_waiters, []
     self._wakeups.add(waiters)
 
@@ -897,21 +897,29 @@ def _replace(self:BaseJobManager, handle: WorkerHandle) -> None:
 
 # %% ../../nbs/managers/base.ipynb #4398ab9a
 _MAX_LINE = 8192  # bytes
+_MOST_LINES = 100  # in one event
 
 @patch
 def on_output(self:BaseJobManager, handle: WorkerHandle, data: bytes) -> None:
     "A worker printed something. In the supervisor's thread."
     *lines, handle.tail = (handle.tail + data).split(b'\n')
     if len(handle.tail) > _MAX_LINE: lines, handle.tail = [*lines, handle.tail], b''
-    for line in lines: self._note_line(handle, line)
+    texts = [text for line in lines if (text := _printed(line))]
+    handle.last_lines.extend(texts)
+    if _log.isEnabledFor(logging.INFO):
+        for text in texts: _log.info("worker %s: %s", handle.pid, text[:2000])
+    with self._lock:
+        if handle.job is not None and texts: self._note_lines(handle.job, texts)
+
+def _printed(line: bytes) -> str:
+    return line.rstrip(b'\r').rsplit(b'\r', 1)[-1].decode('utf-8', 'replace')   # a bar redraws its line
 
 @patch
-def _note_line(self:BaseJobManager, handle: WorkerHandle, line: bytes) -> None:
-    text = line.rstrip(b'\r').rsplit(b'\r', 1)[-1].decode('utf-8', 'replace')   # a bar redraws its line
-    if not text: return
-    handle.last_lines.append(text)
-    if handle.job is not None: handle.job.logs.append(text)
-    if _log.isEnabledFor(logging.INFO): _log.info("worker %s: %s", handle.pid, text[:2000])
+def _note_lines(self:BaseJobManager, record: JobRecord, texts: list[str]) -> None:
+    for text in texts: record.logs.append(text)
+    if record.is_finished or self._hub.is_quiet: return
+    shown = [text[:_MAX_LINE] for text in texts[-_MOST_LINES:]]
+    self._tell('log', record, lines=shown, dropped=len(texts) - len(shown))
 
 @patch
 def _read_output(self:BaseJobManager, handle: WorkerHandle) -> None:

@@ -54,7 +54,7 @@ class WorkerEvent(NamedTuple):
 
 # %% ../../nbs/managers/events.ipynb #135d5de9
 _ENDINGS = ('completed', 'failed', 'cancelled')
-_MINOR = ('chunk', 'progress')   # may be left out for a reader that is too slow
+_MINOR = ('chunk', 'progress', 'log')   # may be left out for a reader that is too slow
 _BUFFER = 10_000  # events
 
 class EventStream:
@@ -118,6 +118,7 @@ class EventHub:
         self._streams: tuple[weakref.ref[EventStream], ...] = ()   # one that was left is forgotten
         self.is_quiet: bool = broadcaster is None   # nobody listens
         self.awaited: set[EventStream] = set()   # nobody else may hold the task that sleeps in one
+        self._direct: Any = broadcaster.publish if getattr(broadcaster, 'is_thread_safe', False) else None
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task | None = None
@@ -163,6 +164,7 @@ def publish(self:EventHub,
             elif s.job_id is None or s.job_id == job_id: s._take(name, event)
         if not is_held: self.streams()   # forget those that nobody holds
     if self.broadcaster is None: return
+    if self._direct is not None: return self._direct(event.type, dict(data))   # it never waits, and loses nothing
     if len(self._outgoing) < _BUFFER or name not in _MINOR: self._outgoing.append(event)
     self._start_pump()
 

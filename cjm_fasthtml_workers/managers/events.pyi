@@ -32,7 +32,7 @@ class WorkerEvent(NamedTuple):
     type: str
     data: dict[str, Any]
 _ENDINGS = ('completed', 'failed', 'cancelled')
-_MINOR = ('chunk', 'progress')
+_MINOR = ('chunk', 'progress', 'log')
 _BUFFER = 10000
 
 class EventStream:
@@ -73,6 +73,7 @@ class EventHub:
     _streams: tuple[weakref.ref[EventStream], ...]
     is_quiet: bool
     awaited: set[EventStream]
+    _direct: Any
     _outgoing: deque[WorkerEvent]
     _loop: asyncio.AbstractEventLoop | None
     _pump: asyncio.Task | None
