@@ -16,8 +16,8 @@ from sse_client import Message, Parser
 
 FRAMES = int(os.environ.get('SSE_FUZZ_FRAMES', 3000))
 NASTY = ['\n', '\r', '\r\n', '\n\n', '\r\r', '\0', '\u2028', '\u2029', '\x85', '\v', '\f', '\x1c', '\x1e', '\ufeff',
-         '\ud800', '\udfff', '\ud83d\ude00', '😀', ':', ': ', ' ', 'data: ', 'event: x\n', 'id: 1\n', '\ndata: y\n\n', 'ä',
-         '<script>', '\nretry: 1\n', '\n:', 'a', 'Ω', '']
+         '\ud800', '\udfff', '\ud83d\ude00', '😀', ':', ': ', ' ', 'data: ', 'event: x\n', 'id: 1\n', '\ndata: y\n\n',
+         'ä', '<script>', '\nretry: 1\n', '\n:', 'a', 'Ω', '']
 
 def joined(text: str) -> str:
     "What JavaScript can be told of this: line ends as LF, half surrogates replaced."

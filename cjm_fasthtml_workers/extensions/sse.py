@@ -208,8 +208,7 @@ class _Job:
 
     def apply(self, name: str, data: dict[str, Any]) -> None:
         if name == 'queued' and data.get('attempt', 1) != self.facts['attempt']: self.text = _Text(self.text.max_chars)
-        for key in _FACTS:
-            if key in data: self.facts[key] = _shorten(data[key])
+        if not self.is_finished: self.facts |= {key: _shorten(data[key]) for key in _FACTS if key in data}
         if name in _ENDINGS: self.facts['status'] = name
         if name == 'chunk': self.text.append(str(data.get('chunk', '')))
         if name == 'log':
@@ -243,7 +242,7 @@ class SSEHub:
     ):
         if min(max_jobs, max_events_per_job, subscriber_buffer, max_text_chars, max_log_lines) < 1:
             raise ValueError("a hub that keeps nothing can tell nothing")
-        if not min(heartbeat_seconds, stall_seconds) > 0 or not coalesce_seconds >= 0:
+        if not (heartbeat_seconds > 0 and stall_seconds > 0 and coalesce_seconds >= 0):
             raise ValueError("heartbeat_seconds and stall_seconds are more than 0, coalesce_seconds is not less")
         self.max_jobs, self.max_events_per_job, self.subscriber_buffer = max_jobs, max_events_per_job, subscriber_buffer
         self.heartbeat_seconds, self.stall_seconds = heartbeat_seconds, stall_seconds
@@ -576,7 +575,7 @@ class _Keeper:
         self.servers: list[Any] = _servers_on(loop)
         self.subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._due: list[set[Subscription]] = []
-        self._flushes_at: float | None = None
+        self._will_flush: bool = False
         loop.call_later(_TICK_SECONDS, self._tick)
 
     def wake(self, subscriptions: set[Subscription]) -> None:
@@ -598,14 +597,16 @@ class _Keeper:
 
     def flush_later(self) -> None:
         "From any thread, with the hub's lock held."
-        if self._flushes_at is not None: return
-        self._flushes_at = time.monotonic() + self.hub.coalesce_seconds
-        self.call(self.loop.call_later, self.hub.coalesce_seconds, self._flush)
+        if self._will_flush: return
+        self._will_flush = True
+        delay = min(job.due for job in self.hub._dirty) - time.monotonic()
+        self.call(self.loop.call_later, max(delay, 0), self._flush)
 
     def _flush(self) -> None:
         with self.hub.lock:
-            self._flushes_at = None
-            self.hub._flush_all()
+            self._will_flush = False
+            for job in [j for j in self.hub._dirty if j.due <= time.monotonic()]: self.hub._flush(job)
+            if self.hub._dirty: self.flush_later()
 
     def close(self) -> None:
         "End all subscriptions. On the loop."
@@ -614,7 +615,8 @@ class _Keeper:
 # %% ../../nbs/extensions/sse.ipynb #20d4c4c8
 @patch
 def _tick(self:_Keeper) -> None:
-    now, subscriptions = time.monotonic(), list(self.subscriptions)
+    now = time.monotonic()
+    subscriptions = [s for s in self.subscriptions if s.end_reason is None or s.busy_since is not None]
     if not subscriptions:
         with self.hub.lock: self.hub._keepers.pop(self.loop, None)
         return

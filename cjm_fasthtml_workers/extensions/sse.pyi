@@ -319,7 +319,7 @@ class _Keeper:
     servers: list[Any]
     subscriptions: weakref.WeakSet[Subscription]
     _due: list[set[Subscription]]
-    _flushes_at: float | None
+    _will_flush: bool
 
     def __init__(self, hub: SSEHub, loop: asyncio.AbstractEventLoop): ...
 
