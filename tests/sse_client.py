@@ -2,6 +2,7 @@
 import codecs
 import http.client
 import json
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -34,15 +35,14 @@ class Parser:
         if self.is_start and text:
             self.is_start = False
             text = text.removeprefix('\ufeff')
+        if self.after_cr and text: text = text.removeprefix('\n')   # the second half of CRLF
+        *lines, rest = re.split('\r\n|\r|\n', text)
         out = []
-        for c in text:
-            if c == '\n' and self.after_cr: self.after_cr = False   # the second half of CRLF
-            elif c in '\r\n':
-                self.after_cr = c == '\r'
-                out += self.end_line()
-            else:
-                self.after_cr = False
-                self.line += c
+        for line in lines:
+            self.line += line
+            out += self.end_line()
+        self.line += rest
+        if data: self.after_cr = text.endswith('\r') if text else self.after_cr and not data.endswith(b'\n')
         return out
 
     def end_line(self) -> list[Message]:

@@ -20,7 +20,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastcore.basics import patch
 from fastcore.xml import to_xml
@@ -408,6 +408,7 @@ class Subscription:
         self._log, self._position, self._first = log, position, first
         self._ready: deque[SSEEvent] = deque()
         self._keeper: _Keeper | None = None
+        self.connection: _Connection | None = None   # where a response is sent
         self._sleeper: asyncio.Future | None = None
         self.heartbeat_seconds: float = hub.heartbeat_seconds
         self.heard_at: float = time.monotonic()   # when its client last got something
@@ -551,14 +552,18 @@ def _is_stopping(server: Any) -> bool:
 # %% ../../nbs/extensions/sse.ipynb #6e3a7a69
 _GRACE_SECONDS = 1.0  # for a client to take what it was sent, once its stream is over
 
-def _transport_of(servers: list[Any], scope: Mapping[str, Any]) -> Any:  # None: it is not known
+class _Connection(NamedTuple):
+    server: Any
+    transport: Any
+
+def _connection_of(servers: list[Any], scope: Mapping[str, Any]) -> _Connection | None:
     "The connection that this request came by."
-    connections = [c for s in servers for c in list(s.server_state.connections)]
-    for c in connections:
-        if getattr(getattr(c, 'cycle', None), 'scope', None) is scope: return c.transport
+    connections = [(s, c) for s in servers for c in list(s.server_state.connections)]
+    for s, c in connections:
+        if getattr(getattr(c, 'cycle', None), 'scope', None) is scope: return _Connection(s, c.transport)
     client = tuple(scope.get('client') or ())
-    same = (c for c in connections if client and tuple(getattr(c, 'client', None) or ()) == client)
-    return next((c.transport for c in same), None)
+    same = (_Connection(s, c.transport) for s, c in connections if tuple(getattr(c, 'client', None) or ()) == client)
+    return next(same, None) if client else None
 
 async def _finish_writing(transport: Any) -> None:
     "Wait until the client has taken what it was sent, but not for long."
@@ -572,11 +577,16 @@ class _Keeper:
     "Wakes the subscriptions of one event loop, and looks after them."
     def __init__(self, hub: SSEHub, loop: asyncio.AbstractEventLoop):
         self.hub, self.loop = hub, loop
-        self.servers: list[Any] = _servers_on(loop)
+        self.find_servers()
         self.subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._due: list[set[Subscription]] = []
         self._will_flush: bool = False
         loop.call_later(_TICK_SECONDS, self._tick)
+
+    def find_servers(self) -> None:
+        "Look which ones there are."
+        self.servers: list[Any] = _servers_on(self.loop)
+        self._looked_at: float = time.monotonic()
 
     def wake(self, subscriptions: set[Subscription]) -> None:
         "From any thread, with the hub's lock held."
@@ -620,19 +630,29 @@ def _tick(self:_Keeper) -> None:
     if not subscriptions:
         with self.hub.lock: self.hub._keepers.pop(self.loop, None)
         return
-    if self.is_stopping(): self.close()
-    for s in subscriptions: s._check(now)
+    is_stopping = self.is_stopping()
+    for s in subscriptions:
+        if is_stopping if s.connection is None else _is_stopping(s.connection.server): s._end('closed')
+        s._check(now)
     self.loop.call_later(_TICK_SECONDS, self._tick)
 
 @patch
-def find_servers(self:_Keeper) -> None:
-    "Look again."
-    self.servers = _servers_on(self.loop)
+def is_stopping(self:_Keeper) -> bool:
+    "Whether every server that runs here has been told to stop."
+    if self.servers and all(map(_is_stopping, self.servers)): self.look_again()   # that may be of a life before
+    return bool(self.servers) and all(map(_is_stopping, self.servers))
 
 @patch
-def is_stopping(self:_Keeper) -> bool:
-    "Whether the server that runs here has been told to stop."
-    return bool(self.servers) and all(map(_is_stopping, self.servers))
+def look_again(self:_Keeper) -> None:
+    "Look which servers there are, if that was not done just now."
+    if time.monotonic() - self._looked_at > 5 * _TICK_SECONDS: self.find_servers()
+
+@patch
+def connection_of(self:_Keeper, scope: Mapping[str, Any]) -> _Connection | None:
+    "By which connection a request came; None with a server that is not known."
+    if (found := _connection_of(self.servers, scope)) is not None: return found
+    self.look_again()
+    return _connection_of(self.servers, scope)
 
 # %% ../../nbs/extensions/sse.ipynb #7af5d947
 @patch
@@ -654,7 +674,6 @@ def _bound(self:Subscription) -> _Keeper:
         self._keeper = keeper = hub._keepers[loop]
         keeper.subscriptions.add(self)
         hub._flush_all()   # what nobody waited for until now
-    if keeper.is_stopping(): keeper.find_servers()   # they may be of a life before
     if keeper.is_stopping(): self._end('closed')
     return keeper
 
@@ -726,11 +745,12 @@ async def _wait_disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
 # %% ../../nbs/extensions/sse.ipynb #19c594e3
 @patch
 async def _serve(self:EventResponse, scope: Any, receive: Any, send: Any, start: dict[str, Any]) -> None:
+    self.subscription.connection = self.subscription._bound().connection_of(scope)
     sender, listener = asyncio.ensure_future(self._send(send, start)), asyncio.ensure_future(_wait_disconnect(receive))
     self.subscription.abort = sender.cancel
     try:
         await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
-        if sender.done(): await self._part(scope, sender.cancelled(), listener)
+        if sender.done(): await self._part(sender.cancelled(), listener)
     finally:
         self.subscription.abort = None
         for task in (sender, listener): task.cancel()
@@ -739,14 +759,12 @@ async def _serve(self:EventResponse, scope: Any, receive: Any, send: Any, start:
             elif isinstance(done, Exception): raise done
 
 @patch
-async def _part(self:EventResponse, scope: Any, is_stalled: bool, listener: asyncio.Future) -> None:
+async def _part(self:EventResponse, is_stalled: bool, listener: asyncio.Future) -> None:
     "The stream is over: leave a connection that the server can close."
-    if not is_stalled and self.subscription.end_reason != 'closed': return
-    keeper = self.subscription._keeper
-    transport = _transport_of(keeper.servers, scope) if keeper is not None else None
-    if transport is None: return
-    if not is_stalled: return await _finish_writing(transport)
-    transport.abort()
+    connection = self.subscription.connection
+    if connection is None or not (is_stalled or self.subscription.end_reason == 'closed'): return
+    if not is_stalled: return await _finish_writing(connection.transport)
+    connection.transport.abort()
     await asyncio.wait({listener}, timeout=_GRACE_SECONDS)
 
 @patch
