@@ -701,6 +701,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'cjm_fasthtml_workers/extensions/sse.py'),
                                                      'cjm_fasthtml_workers.extensions.sse._FanOut.__init__': ( 'extensions/sse.html#_fanout.__init__',
                                                                                                                'cjm_fasthtml_workers/extensions/sse.py'),
+                                                     'cjm_fasthtml_workers.extensions.sse._FanOut._tell': ( 'extensions/sse.html#_fanout._tell',
+                                                                                                            'cjm_fasthtml_workers/extensions/sse.py'),
                                                      'cjm_fasthtml_workers.extensions.sse._FanOut.broadcast': ( 'extensions/sse.html#_fanout.broadcast',
                                                                                                                 'cjm_fasthtml_workers/extensions/sse.py'),
                                                      'cjm_fasthtml_workers.extensions.sse._Job': ( 'extensions/sse.html#_job',

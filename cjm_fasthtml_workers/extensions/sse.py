@@ -809,12 +809,18 @@ def sse_response(
 
 # %% ../../nbs/extensions/sse.ipynb #e187903b
 class _FanOut:
-    def __init__(self, broadcasters: tuple[EventBroadcasterProtocol, ...]): self.broadcasters = broadcasters
+    def __init__(self, broadcasters: tuple[EventBroadcasterProtocol, ...]):
+        self.hubs: list[SSEHub] = [b for b in broadcasters if isinstance(b, SSEHub)]
+        self.others: list[EventBroadcasterProtocol] = [b for b in broadcasters if not isinstance(b, SSEHub)]
 
     async def broadcast(self, event_type: str, data: dict[str, Any]) -> None:
-        calls = [b.broadcast(event_type, dict(data)) for b in self.broadcasters]
-        for done in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(done, Exception): _log.error("a broadcaster failed on %s", event_type, exc_info=done)
+        for hub in self.hubs: hub.publish(event_type, data)
+        if len(self.others) == 1: return await self._tell(self.others[0], event_type, data)   # without a task of its own
+        await asyncio.gather(*(self._tell(b, event_type, dict(data)) for b in self.others))
+
+    async def _tell(self, broadcaster: EventBroadcasterProtocol, event_type: str, data: dict[str, Any]) -> None:
+        try: await broadcaster.broadcast(event_type, data)
+        except Exception: _log.exception("a broadcaster failed on %s", event_type)
 
 def fan_out(
     *broadcasters: EventBroadcasterProtocol

@@ -417,11 +417,14 @@ def sse_response(subscription: Subscription, *, render: Callable[[SSEEvent], Any
     ...
 
 class _FanOut:
-    broadcasters: tuple[EventBroadcasterProtocol, ...]
+    hubs: list[SSEHub]
+    others: list[EventBroadcasterProtocol]
 
     def __init__(self, broadcasters: tuple[EventBroadcasterProtocol, ...]): ...
 
     async def broadcast(self, event_type: str, data: dict[str, Any]) -> None: ...
+
+    async def _tell(self, broadcaster: EventBroadcasterProtocol, event_type: str, data: dict[str, Any]) -> None: ...
 
 def fan_out(*broadcasters: EventBroadcasterProtocol) -> EventBroadcasterProtocol:
     """One broadcaster that is all of them."""
