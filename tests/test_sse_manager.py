@@ -1,4 +1,4 @@
-"""A real manager in a real app under a real uvicorn: what a plugin streams, a page reads, whatever happens to the line."""
+"""A real manager in a real app: what a plugin streams, a page reads, whatever happens to the line."""
 import asyncio
 import contextlib
 import json

@@ -815,7 +815,7 @@ class _FanOut:
 
     async def broadcast(self, event_type: str, data: dict[str, Any]) -> None:
         for hub in self.hubs: hub.publish(event_type, data)
-        if len(self.others) == 1: return await self._tell(self.others[0], event_type, data)   # without a task of its own
+        if len(self.others) == 1: return await self._tell(self.others[0], event_type, data)   # no task
         await asyncio.gather(*(self._tell(b, event_type, dict(data)) for b in self.others))
 
     async def _tell(self, broadcaster: EventBroadcasterProtocol, event_type: str, data: dict[str, Any]) -> None:
