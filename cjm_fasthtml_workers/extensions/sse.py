@@ -104,7 +104,7 @@ class _Log:
         self.prefix, self.max_events = prefix, max_events
         self.events: list[SSEEvent] = []
         self.end = self.chars = 0   # the number of the newest event; how much text there is
-        self.is_gone = False   # nothing comes any more, and nothing has ended
+        self.has_ended = self.is_gone = False   # the newest event is the job's last; nothing comes, nobody knows why
         self.waiting: dict[_Keeper, set[Subscription]] = {}   # who sleeps until there is more
 
     @property
@@ -299,6 +299,7 @@ def _append(self:SSEHub, job: _Job | None, event_type: str, name: str, data: dic
         if job.is_finished and name != 'log': return
         if not job.is_finished: job.log.append(event_type, data)
         job.apply(name, data)
+        job.log.has_ended = job.is_finished
         self._shelve(job)
         self._wake(job.log)
     self._log.append(event_type, data)
@@ -419,11 +420,9 @@ class Subscription:
     def is_over(self) -> bool:
         "Whether it has ended, or has nothing to tell since its client has seen the job's end."
         if self.end_reason is not None: return True
-        return self._first is None and self.job_id is not None and self._has_seen_the_end()
+        return self._first is None and self._has_seen_the_end()
 
-    def _has_seen_the_end(self) -> bool:
-        log = self._log
-        return self._position == log.end and bool(log.events) and log.events[-1].name in _ENDINGS
+    def _has_seen_the_end(self) -> bool: return self._log.has_ended and self._position == self._log.end
 
     def __aiter__(self) -> 'Subscription': return self
 
@@ -508,9 +507,9 @@ def _read(self:Subscription) -> list[SSEEvent]:
         events = self._log.read(self._position, _TAKE)
         self._position += len(events)
         if self.names is not None: events = [e for e in events if e.name in self.names]
-        if self.job_id is not None and self._has_seen_the_end(): self._end('finished')
+        if self._has_seen_the_end(): self._end('finished')
         if events: return events
-    if self.job_id is not None and self._has_seen_the_end(): self._end('finished')
+    if self._has_seen_the_end(): self._end('finished')
     elif self._log.is_gone: self._end('forgotten')
     return []
 
@@ -630,11 +629,11 @@ def _tick(self:_Keeper) -> None:
     if not subscriptions:
         with self.hub.lock: self.hub._keepers.pop(self.loop, None)
         return
+    self.loop.call_later(_TICK_SECONDS, self._tick)
     is_stopping = self.is_stopping()
     for s in subscriptions:
         if is_stopping if s.connection is None else _is_stopping(s.connection.server): s._end('closed')
         s._check(now)
-    self.loop.call_later(_TICK_SECONDS, self._tick)
 
 @patch
 def is_stopping(self:_Keeper) -> bool:

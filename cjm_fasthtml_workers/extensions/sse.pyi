@@ -66,6 +66,7 @@ class _Log:
     events: list[SSEEvent]
     end: int
     chars: int
+    has_ended: bool
     is_gone: bool
     waiting: dict[_Keeper, set[Subscription]]
 
