@@ -186,6 +186,17 @@ def test_server_in_a_thread_is_told_to_stop(make: Any, impl: str, caplog: pytest
     assert hub.subscribers == 0
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING], caplog.text
 
+def test_server_that_has_had_enough_requests() -> None:
+    "It stops without being told to"
+    hub = running()
+    with serve(make_app(hub), limit_max_requests=2) as server, Page(server.port, '/events/j1') as page:
+        page.read_until(lambda p: p.seen)
+        for _ in range(2):
+            with Page(server.port, '/state') as other: other.read_all()
+        page.read_all()
+        server.thread.join(10)
+        assert not server.thread.is_alive()
+
 def test_one_hub_two_lives_of_a_server() -> None:
     hub = running()
     for _ in range(2):
