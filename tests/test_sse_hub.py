@@ -150,6 +150,19 @@ async def test_all_jobs() -> None:
     hub.close()
     assert [e.name for e in await all_of(again)] == ['completed', 'failed']
 
+@on_loop
+async def test_names_of_one_job() -> None:
+    "Its last event comes in any case, or else a browser would come back for ever"
+    hub = SSEHub(coalesce_seconds=0)
+    tell(hub, 'started')
+    stream = hub.subscribe('j1', names={'progress'})
+    say(hub, *'abc')
+    tell(hub, 'progress', progress=.5)
+    tell(hub, 'completed')
+    events = await all_of(stream)
+    assert [e.name for e in events] == ['snapshot', 'progress', 'completed']
+    assert hub.subscribe('j1', events[-1].id, names={'progress'}).is_over
+
 # ---- What is known of a job
 
 def test_snapshot() -> None:

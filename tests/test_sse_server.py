@@ -82,7 +82,7 @@ def test_components_in_frames(caplog: pytest.LogCaptureFixture) -> None:
         say(hub, '<script>\r\n', 'broken', 'whole')
         end(hub)
         assert [(m.event, m.data) for m in page.read_all()] == [
-            ('chunk', '<div>&lt;script&gt;\n</div>'), ('chunk', '<div>whole</div>')]
+            ('chunk', '<div>&lt;script&gt;\n</div>'), ('chunk', '<div>whole</div>'), ('completed', '')]
     assert 'cannot be shown' in caplog.text
 
 def test_head_and_post() -> None:

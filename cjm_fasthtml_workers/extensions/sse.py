@@ -446,7 +446,7 @@ def subscribe(self:SSEHub,
     job_id: str | None = None,  # None: of all jobs and workers, until the hub is closed
     last_event_id: str | None = None,  # As the client sent it; whatever it is
     *,
-    names: Collection[str] | None = None  # Of the events wanted, such as {'completed', 'failed'}; None: all
+    names: Collection[str] | None = None  # Of the events wanted, beside a job's last; None: all
 ) -> Subscription:
     "What is known, and what happens from now on; `TooManySubscribers` if there is no room."
     with self.lock:
@@ -462,7 +462,8 @@ def subscribe(self:SSEHub,
         if position is None:
             position = log.end - 1 if job is not None and job.is_finished else log.end
             first = SSEEvent(log.id_of(position), 'snapshot', self._snapshot_of(job_id, job))
-        subscription = Subscription(self, job_id, log, position, first, None if names is None else frozenset(names))
+        wanted = None if names is None else frozenset(names) if job_id is None else _ENDINGS.union(names)
+        subscription = Subscription(self, job_id, log, position, first, wanted)
         self._subscribers.add(subscription)
         return subscription
 
@@ -703,6 +704,7 @@ def _to_data(made: Any) -> str:
 def _to_frames(event: SSEEvent, made: Any) -> bytes:
     frames = made if isinstance(made, list | tuple) and any(isinstance(m, SSEFrame) for m in made) else [made]
     frames = [f if isinstance(f, SSEFrame) else SSEFrame(f) for f in frames if f is not None]
+    if not frames and event.name in _ENDINGS: frames = [SSEFrame('')]
     out = [encode_frame(event=f.event or event.name, data=_to_data(f.data), id=event.id if f is frames[-1] else None)
            for f in frames]
     return b''.join(out)
@@ -793,7 +795,7 @@ async def _frames_of(self:EventResponse, event: SSEEvent) -> bytes:
         return _to_frames(event, await made if inspect.isawaitable(made) else made)
     except Exception:
         _log.exception("%s was not rendered; the next event goes on", event.type)
-        return encode_frame(data=None, id=event.id)
+        return _to_frames(event, None) or encode_frame(data=None, id=event.id)
 
 def sse_response(
     subscription: Subscription,
