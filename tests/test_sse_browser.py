@@ -1,4 +1,4 @@
-"""A real browser's `EventSource`: it comes back by itself, nothing is lost or twice, and it stops when the job is over."""
+"""A real `EventSource`: it comes back by itself, nothing is lost or twice, and it stops when the job is over."""
 from typing import Any
 
 import pytest
