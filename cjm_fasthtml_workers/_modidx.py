@@ -615,6 +615,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                               'cjm_fasthtml_workers/extensions/sse.py'),
                                                      'cjm_fasthtml_workers.extensions.sse.SSEHub._append': ( 'extensions/sse.html#ssehub._append',
                                                                                                              'cjm_fasthtml_workers/extensions/sse.py'),
+                                                     'cjm_fasthtml_workers.extensions.sse.SSEHub._first_event': ( 'extensions/sse.html#ssehub._first_event',
+                                                                                                                  'cjm_fasthtml_workers/extensions/sse.py'),
                                                      'cjm_fasthtml_workers.extensions.sse.SSEHub._flush': ( 'extensions/sse.html#ssehub._flush',
                                                                                                             'cjm_fasthtml_workers/extensions/sse.py'),
                                                      'cjm_fasthtml_workers.extensions.sse.SSEHub._flush_all': ( 'extensions/sse.html#ssehub._flush_all',

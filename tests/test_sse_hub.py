@@ -182,6 +182,18 @@ def test_snapshot() -> None:
                     'progress': .25, 'message': 'loading', 'fault': 'plugin_error', 'text': 'd the rest',
                     'text_dropped': 9, 'lines': ['line 3', 'line 4', 'last'], 'lines_dropped': 5}
 
+def test_those_who_come_at_once_share_a_snapshot() -> None:
+    hub = SSEHub(coalesce_seconds=0)
+    tell(hub, 'started')
+    first, second = (hub.subscribe('j1')._first for _ in range(2))
+    assert first is second
+    say(hub, 'a')
+    third = hub.subscribe('j1')._first
+    assert third is not first and third.data['text'] == 'a' and first.data['text'] == ''   # type: ignore[union-attr]
+    tell(hub, 'completed')
+    tell(hub, 'log', line='late')
+    assert hub.subscribe('j1')._first.data['lines'] == ['late']   # type: ignore[union-attr]
+
 def test_another_attempt_begins_its_text_anew() -> None:
     hub = SSEHub()
     tell(hub, 'started')

@@ -202,11 +202,13 @@ class _Job:
         self.due = 0.0   # when it will have
         self.kept_chars = 0   # how much text, once it has ended
         self.shelf: OrderedDict[str, _Job] = OrderedDict()   # where the hub keeps it
+        self.shown: weakref.ref[SSEEvent] | None = None   # the snapshot, while somebody has it and it is true
 
     @property
     def is_finished(self) -> bool: return self.facts['status'] in _ENDINGS
 
     def apply(self, name: str, data: dict[str, Any]) -> None:
+        self.shown = None
         if name == 'queued' and data.get('attempt', 1) != self.facts['attempt']: self.text = _Text(self.text.max_chars)
         if not self.is_finished: self.facts |= {key: _shorten(data[key]) for key in _FACTS if key in data}
         if name in _ENDINGS: self.facts['status'] = name
@@ -461,7 +463,7 @@ def subscribe(self:SSEHub,
         first = None
         if position is None:
             position = log.end - 1 if job is not None and job.is_finished else log.end
-            first = SSEEvent(log.id_of(position), 'snapshot', self._snapshot_of(job_id, job))
+            first = self._first_event(log.id_of(position), job_id, job)
         wanted = None if names is None else frozenset(names) if job_id is None else _ENDINGS.union(names)
         subscription = Subscription(self, job_id, log, position, first, wanted)
         self._subscribers.add(subscription)
@@ -472,6 +474,13 @@ def _log_to_come(self:SSEHub, job_id: str) -> _Log:
     log = self._awaited.get(job_id)
     if log is None: log = self._awaited[job_id] = self._new_log(self.max_events_per_job)
     return log
+
+@patch
+def _first_event(self:SSEHub, id: str, job_id: str | None, job: _Job | None) -> SSEEvent:
+    if job is not None and job.shown is not None and (shown := job.shown()) is not None: return shown
+    event = SSEEvent(id, 'snapshot', self._snapshot_of(job_id, job))
+    if job is not None: job.shown = weakref.ref(event)   # a thousand that come at once get the same
+    return event
 
 @patch
 def _snapshot_of(self:SSEHub, job_id: str | None, job: _Job | None) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class _Job:
     due: float
     kept_chars: int
     shelf: OrderedDict[str, _Job]
+    shown: weakref.ref[SSEEvent] | None
 
     def __init__(self, job_id: str, worker_type: str, log: _Log, max_chars: int, max_lines: int): ...
 
@@ -228,6 +229,8 @@ class SSEHub:
         ...
 
     def _log_to_come(self, job_id: str) -> _Log: ...
+
+    def _first_event(self, id: str, job_id: str | None, job: _Job | None) -> SSEEvent: ...
 
     def _snapshot_of(self, job_id: str | None, job: _Job | None) -> dict[str, Any]: ...
 
