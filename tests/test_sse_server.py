@@ -276,7 +276,7 @@ def test_process_is_told_to_stop(sig: int, options: tuple[str, ...], tmp_path: P
         assert 'SHUT DOWN' in said and 'ERROR' not in said and 'Traceback' not in said, said
 
 def next_life(process: Process, last: str | None) -> Page:
-    "Come back until the server is another one; the old one answers still for a moment, and ends at once what it begins."
+    "Come back until the server is another one; the old one answers for a moment yet, and ends at once what it begins."
     while True:
         page = process.page(last)
         while not page.seen and not page.is_complete: page.read()
