@@ -155,6 +155,28 @@ class FrameDecoder(_Buffer):
         if pos or size > len(self._view): self._shift(pos, size)
         return messages
 
+# %% ../../nbs/core/channels.ipynb #51ce5001
+class _Slices:
+    "A file to unpickle from, whose methods are Python's: at each call other threads have a turn."
+    def __init__(self, data: Any): self._view, self._at = memoryview(data), 0
+
+    def read(self, n: int) -> bytes:
+        self._at += n
+        return bytes(self._view[self._at - n:self._at])
+
+    def readinto(self, buffer: Any) -> int:
+        n = len(buffer)
+        buffer[:] = self._view[self._at:self._at + n]
+        self._at += n
+        return n
+
+    def readline(self) -> bytes: raise ValueError("no pickle of ours has lines")
+
+def _unpickle(data: Any, buffers: Sequence[Any]) -> Any:
+    "`pickle.loads`, which would keep all other threads waiting while it makes ten thousand objects."
+    if len(data) < 4 * _SCRATCH: return pickle.loads(data, buffers=buffers)
+    return pickle.Unpickler(_Slices(data), buffers=buffers).load()
+
 # %% ../../nbs/core/channels.ipynb #0a8aa706
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
@@ -183,7 +205,7 @@ class Sealed:
 
     def open(self) -> Any:
         "The value; raises whatever rebuilding it raises."
-        return pickle.loads(self.payload, buffers=self.buffers)
+        return _unpickle(self.payload, self.buffers)
 
 # %% ../../nbs/core/channels.ipynb #9fe836b7
 class _Sealer(pickle.Pickler):

@@ -231,6 +231,7 @@ _FINISHED_CHARS = 64_000_000  # of text of all jobs that have ended
 
 class SSEHub:
     "Hears what managers broadcast, keeps what is worth keeping, and tells any number of subscribers."
+    is_thread_safe = True   # a manager may call `publish` at once, wherever it is
     def __init__(self, *,
         max_jobs: int = 1000,  # Jobs remembered
         max_events_per_job: int = 1000,  # How far back one may come and go on; before that it gets a snapshot

@@ -151,6 +151,7 @@ _FINISHED_CHARS = 64000000
 
 class SSEHub:
     """Hears what managers broadcast, keeps what is worth keeping, and tells any number of subscribers."""
+    is_thread_safe = True
     max_jobs: int
     max_events_per_job: int
     subscriber_buffer: int
