@@ -71,6 +71,7 @@ def main(args: list[str]) -> None:
     options = parse(args)
     folder = options.into or page.HERE
     if options.page: return page.write(page.read(folder), folder)
+    run.compile_ours()
     if options.update: return update(options, folder)
     is_whole = not (options.only or options.systems or options.rounds or options.size)
     found = measure_all(options)
