@@ -1289,6 +1289,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'cjm_fasthtml_workers/managers/jobs.py'),
                                                     'cjm_fasthtml_workers.managers.jobs.ChunkLog.__init__': ( 'managers/jobs.html#chunklog.__init__',
                                                                                                               'cjm_fasthtml_workers/managers/jobs.py'),
+                                                    'cjm_fasthtml_workers.managers.jobs.ChunkLog._trim': ( 'managers/jobs.html#chunklog._trim',
+                                                                                                           'cjm_fasthtml_workers/managers/jobs.py'),
                                                     'cjm_fasthtml_workers.managers.jobs.ChunkLog.append': ( 'managers/jobs.html#chunklog.append',
                                                                                                             'cjm_fasthtml_workers/managers/jobs.py'),
                                                     'cjm_fasthtml_workers.managers.jobs.ChunkLog.clear': ( 'managers/jobs.html#chunklog.clear',

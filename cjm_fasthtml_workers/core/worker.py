@@ -124,7 +124,7 @@ class _Outbox(_Buffered):
 
     def put_text(self, job_id: str, text: str) -> None:
         "Send a piece of text soon; waits while too many are unread."
-        with self._change:
+        with self._lock:
             while self.window and self._unread + len(self._waiting) >= self.window: self._change.wait()
             if self._size + len(text) > _PIECE: self._flush()   # a message must not become too large either
             self._waiting.append(text)
@@ -342,7 +342,9 @@ def _stream(outbox: _Outbox, job: JobContext, chunks: Iterator[Any]) -> Any:
         try: chunk = next(chunks)
         except StopIteration as stop: return text.result() if stop.value is None else stop.value
         chunk = encodable(chunk if type(chunk) is str else str(chunk))
-        for i in range(0, len(chunk), _PIECE): outbox.put_text(job.job_id, chunk[i:i + _PIECE])
+        if len(chunk) <= _PIECE: outbox.put_text(job.job_id, chunk)
+        else:
+            for i in range(0, len(chunk), _PIECE): outbox.put_text(job.job_id, chunk[i:i + _PIECE])
         text.append(chunk)
     close = getattr(chunks, 'close', None)
     if close: close()

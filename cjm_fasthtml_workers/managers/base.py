@@ -550,8 +550,8 @@ def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
     elif kind == 'result' and record is not None and message.get('job_id') == record.job.id:
         if self._supervisor.is_current(): self._read_output(handle)   # or `is_quick` has seen that there is none
         return self._handle_job_result(message)
-    if kind in _FROM_WORKER: return _FROM_WORKER[kind](self, handle, message)
-    if kind in _TEXTS: handle.acknowledge(len(message.get('chunks', '1')))
+    elif kind in _TEXTS: handle.acknowledge(len(message.get('chunks', '1')))
+    elif kind in _FROM_WORKER: return _FROM_WORKER[kind](self, handle, message)
     if record is None: return
     if isinstance(message, Unreadable): self._distrust(handle, record, message.error)
     elif kind in _FROM_JOB and message.get('job_id') == record.job.id: getattr(self, _FROM_JOB[kind])(message)

@@ -104,13 +104,17 @@ class ChunkLog:
 
     def append(self, text: str, metadata: dict[str, Any] | None = None) -> None:
         "Keep one more chunk."
-        self.extend([text])
-        if metadata is not None: self._chunks[-1] = text, metadata
+        self._chunks.append((text, metadata))
+        self.chars += len(text)
+        self._trim()
 
     def extend(self, texts: list[str]) -> None:
         "Keep these, too."
         self._chunks.extend((text, None) for text in texts)
         self.chars += sum(map(len, texts))
+        self._trim()
+
+    def _trim(self) -> None:
         while (n := len(self._chunks)) > self.max_chunks or (self.chars > self.max_chars and n > 1): self.drop()
 
     def drop(self) -> None:
