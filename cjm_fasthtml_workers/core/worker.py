@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import context
 from .adapters import default_result_adapter
-from .channels import Files, Receiver, Sealed, Sender, plain_copy, seal, wait_turn
+from .channels import (Files, Receiver, Sealed, Sender, plain_copy, seal, unread_bytes,
+                                                wait_turn)
 from .context import JobContext, encodable
 from .errors import ChannelClosed, MessageTooLarge
 from .words import Fault, WorkerRequestType, WorkerResponseType
@@ -117,7 +118,7 @@ class _Outbox(_Buffered):
     def __init__(self, results: Any):
         super().__init__(results)
         self.batches = isinstance(results, Sender)
-        self.most = self.window // 2 or 1000   # pieces in one message; half a window, or one side would wait for the other
+        self.most = self.window // 2 or 1000   # pieces in one message: both sides are to be busy
         self._thread: threading.Thread | None = None
         self._is_idle = False
         if self.window: context.set_on_ack(self.acknowledge)
@@ -163,7 +164,7 @@ class _Plugins:
         self.known: dict[str, Any] = {}     # name -> what discovery said
         self.configs: dict[str, Any] = {}   # name -> the configuration to load it with
         self.loaded: dict[str, Any] = {}    # name -> the configuration it is loaded with
-        self.changes = 0                    # of what is loaded, so far: the two pipes to the manager have no common order
+        self.changes = 0                    # of what is loaded, so far: two pipes have no common order
         self.streaming: dict[str, bool] = {}   # of those that are loaded: whether it streams, once somebody asked
         self.current: str | None = None
 
@@ -432,21 +433,30 @@ def _watch(control: Receiver) -> None:
     except BaseException: _end_group()
 
 # %% ../../nbs/core/worker.ipynb #7e9ce571
+_READ_SECONDS = 1.0  # for what a job has printed
+
 class _Requests(Receiver):
     "The requests, without those that were sent ahead and taken back."
-    def __init__(self, fd: int, turn_fd: int):
+    def __init__(self, fd: int, turn_fd: int, output_fd: int = -1):
         super().__init__(fd)
-        self._turns = Receiver(turn_fd)   # for its descriptor
+        self._turns, self._output = Receiver(turn_fd), Receiver(output_fd)   # for their descriptors
 
     def get(self, timeout: float | None = None) -> Any:
         "The next request that holds; raises `queue.Empty` after `timeout` seconds, `ChannelClosed` at the end."
         while True:
             message = super().get(timeout)
-            if not isinstance(message, dict) or 'ahead' not in message or wait_turn(self._turns.fd): return message
+            if not isinstance(message, dict) or 'ahead' not in message: return message
+            self._wait_read()
+            if wait_turn(self._turns.fd): return message
+
+    def _wait_read(self) -> None:
+        "What the job before has printed is to be read first: or it would be taken for the next one's, or the reverse."
+        until = time.monotonic() + _READ_SECONDS
+        while _quietly(unread_bytes, self._output.fd) and time.monotonic() < until: time.sleep(0.0005)
 
     def detach(self) -> int:
-        "The descriptor, which is the caller's from now on; the other one is closed."
-        self._turns.close()
+        "The descriptor, which is the caller's from now on; the others are closed."
+        for end in (self._turns, self._output): end.close()
         return super().detach()
 
 # %% ../../nbs/core/worker.ipynb #7a7d7e51
@@ -516,7 +526,7 @@ def child_main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C in the terminal: the app decides
     _die_with_parent(parent_pid)
     faulthandler.enable()
-    requests, control = _Requests(request_fd, turn_fd), Receiver(control_fd)
+    requests, control = _Requests(request_fd, turn_fd, os.dup(2)), Receiver(control_fd)
     spec = requests.get()
     results, responses = (Sender(fd, spec['max_message_bytes']) for fd in (result_fd, response_fd))
     results.window, results.files = spec['result_queue_size'], Files(file_fd)
@@ -599,13 +609,13 @@ def _next_ended() -> tuple[int, int] | None:  # A child's number and status; Non
 def _become_worker(fds: list[int], server_pid: int) -> NoReturn:
     try:
         os.setsid()
-        *pipes, output = fds
+        request_fd, result_fd, response_fd, control_fd, turn_fd, file_fd, output = fds
         for target in (1, 2): os.dup2(output, target)
         os.close(output)
         sys.stdout, sys.stderr = (open(fd, 'w', errors='backslashreplace', closefd=False) for fd in (1, 2))
         for module, function in (('numpy.random', 'seed'), ('torch', 'seed')):
             if module in sys.modules: _quietly(getattr(sys.modules[module], function))
-        child_main(*pipes, server_pid)
+        child_main(request_fd, result_fd, response_fd, control_fd, turn_fd, file_fd, server_pid)
     except ChannelClosed: pass   # nobody wants it any more
     except BaseException as e: _quietly(os.write, 2, error_traceback(e).encode())
     finally: os._exit(1)

@@ -135,7 +135,7 @@ def _begin(self:BaseJobManager) -> None:
     self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
                         and getattr(type(self).extract_job_result, 'is_instant', False))
     self._can_lend = True
-    self._may_send_ahead = cfg.max_workers == 1 and not is_recycling   # of two workers, the later job might begin sooner
+    self._may_send_ahead = cfg.max_workers == 1 and not is_recycling   # with two, the later job might begin sooner
     self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
 
 # %% ../../nbs/managers/base.ipynb #b28ad830
@@ -343,9 +343,9 @@ _AHEAD_SECONDS = 0.002  # of work that may lie in a worker's pipe: what a hand-o
 _MOST_AHEAD = 64  # jobs
 
 @patch
-def _room_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> int:
+def _room_ahead(self:BaseJobManager, handle: WorkerHandle) -> int:
     "How many jobs more may be sent to a busy worker; many at once cost less."
-    if handle is None or not handle.most_ahead or 2 * len(handle.ahead) > handle.most_ahead: return 0
+    if not handle.most_ahead or 2 * len(handle.ahead) > handle.most_ahead: return 0
     if handle.job is None or handle.state != 'ready' or handle.commands: return 0
     if handle.job.ending is not None: return 0   # it is to be stopped
     if time.monotonic() - handle.last_used > 10 * _AHEAD_SECONDS: return 0   # this job is not a short one
@@ -360,6 +360,7 @@ def _note_pace(self:BaseJobManager, handle: WorkerHandle, seconds: float) -> Non
 
 @patch
 def _send_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> None:
+    if handle is None: return
     requests = []
     for _ in range(self._room_ahead(handle)):
         record = self._book.peek()
@@ -678,8 +679,8 @@ def _handle_stream_chunk(
 @patch
 def _handle_stream_chunks(self:BaseJobManager, message: dict[str, Any]) -> None:
     record, texts = self._book.find(message['job_id']), message['chunks']
-    is_usual = record is not None and record.job.attempt == 1
-    if not is_usual or type(self)._handle_stream_chunk is not BaseJobManager._handle_stream_chunk:
+    is_ours = type(self)._handle_stream_chunk is BaseJobManager._handle_stream_chunk
+    if record is None or record.job.attempt > 1 or not is_ours:
         for text in texts: self._handle_stream_chunk({'job_id': message['job_id'], 'chunk': text})
         return
     with self._lock:
@@ -1142,7 +1143,7 @@ def _cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.F
         is_ours = record.job.status == JobStatus.RUNNING and record.ending is None
         if is_ours: record.cancel_ticket = ticket
     if is_ours: self._stop_job(handle, record, ending, 'cancel')
-    elif record.job.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it has just begun
+    elif record.job.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it just began
     else: _resolve(ticket, is_waiting)
 
 @patch

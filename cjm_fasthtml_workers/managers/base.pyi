@@ -133,7 +133,7 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _tell_worker(self, name: str, handle: WorkerHandle) -> None: ...
 
-    def _room_ahead(self, handle: WorkerHandle | None) -> int:
+    def _room_ahead(self, handle: WorkerHandle) -> int:
         """How many jobs more may be sent to a busy worker; many at once cost less."""
         ...
 

@@ -32,7 +32,8 @@ from typing import Any, Protocol
 
 from fastcore.basics import patch
 
-from ..core.channels import Files, Receiver, Sealed, Sender, Turns, open_channel, set_pipe_size, unread_bytes
+from ..core.channels import (Files, Receiver, Sealed, Sender, Turns, open_channel,
+                                                 set_pipe_size, unread_bytes)
 from ..core.config import RestartPolicy, WorkerConfig
 from ..core.errors import ChannelClosed, ChannelCorrupt
 from ..core.protocol import WorkerRequestType
