@@ -191,7 +191,7 @@ def JobText(
     return Div(note, pre, id=look.dom_id(job, kind), data_keep=True, data_at=at, data_over=is_finished(job),
                cls=look.cls('box'), **live)
 
-# %% ../../nbs/extensions/components.ipynb #d59e3ea2
+# %% ../../nbs/extensions/components.ipynb #db28c312
 def PostButton(
     word: str,  # What one sees
     url: str,
@@ -214,7 +214,8 @@ def CancelButton(
     "A button that cancels a job; nothing to see once it has ended."
     look = look or Look()
     name = look.dom_id(job, 'cancel')
-    form = PostButton('Cancel', look.url(job, '/cancel'), look, f'the job {clean(job.plugin_id)}', 'danger', f'{name}-form')
+    about = f'the job {clean(job.plugin_id)}'
+    form = PostButton('Cancel', look.url(job, '/cancel'), look, about, 'danger', f'{name}-form')
     return Div('' if is_finished(job) else form, id=name, cls=look.cls('cancel'), **_live('cancel', job, look, live))
 
 def JobActions(
