@@ -617,6 +617,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                   'cjm_fasthtml_workers/extensions/components.py'),
                                                             'cjm_fasthtml_workers.extensions.components._preformatted': ( 'extensions/components.html#_preformatted',
                                                                                                                           'cjm_fasthtml_workers/extensions/components.py'),
+                                                            'cjm_fasthtml_workers.extensions.components._took': ( 'extensions/components.html#_took',
+                                                                                                                  'cjm_fasthtml_workers/extensions/components.py'),
                                                             'cjm_fasthtml_workers.extensions.components.clean': ( 'extensions/components.html#clean',
                                                                                                                   'cjm_fasthtml_workers/extensions/components.py'),
                                                             'cjm_fasthtml_workers.extensions.components.duration_words': ( 'extensions/components.html#duration_words',

@@ -43,7 +43,7 @@ from ..managers.jobs import BaseJob, is_finished
 _all_ = ['DAISYUI', 'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText',
          'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
-# %% ../../nbs/extensions/dashboard.ipynb #32d388ef
+# %% ../../nbs/extensions/dashboard.ipynb #01ace5db
 _BASE_FIELDS = {f.name for f in fields(BaseJob)}
 
 def restart_parameters(
@@ -53,6 +53,7 @@ def restart_parameters(
     "The parameters that would make the same job once more."
     ask = getattr(manager, 'restart_parameters', None)
     if ask is not None: return ask(job)
+    if isinstance(kept := job.metadata.get('params'), Mapping): return kept
     own = {f.name: getattr(job, f.name) for f in fields(job) if f.init and f.name not in _BASE_FIELDS}
     takes = inspect.signature(manager.create_job).parameters.values()
     takes_all = any(p.kind is p.VAR_KEYWORD for p in takes)

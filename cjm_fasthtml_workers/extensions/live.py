@@ -217,7 +217,7 @@ const say = (text, stays) => {
 const all = id => document.querySelectorAll('[id="' + CSS.escape(id) + '"]')
 """]
 
-# %% ../../nbs/extensions/live.ipynb #f31bd5b4
+# %% ../../nbs/extensions/live.ipynb #948f2cdd
 _JS += ["""
 const fresh = node => { if (node.nodeType === 1 && window.htmx) htmx.process(node); return node }
 const stays = (old, now) =>
@@ -237,7 +237,9 @@ const morph = (old, now) => {
   for (const {name, value} of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value)
   children(old, now)
 }
+const isBlank = node => node.nodeType === 3 && !node.data.trim()
 const children = (old, now) => {
+  if (old.nodeName !== 'PRE') for (const c of [...old.childNodes]) if (isBlank(c)) c.remove()   // indentation
   const ids = new Set([...now.children].map(c => c.id))
   for (const c of [...old.children]) if (c.id && !ids.has(c.id)) c.remove()
   let at = old.firstChild
@@ -455,7 +457,7 @@ document.readyState === 'loading' ? document.addEventListener('DOMContentLoaded'
 
 LIVE_JS: str = ''.join(_JS)
 
-# %% ../../nbs/extensions/live.ipynb #8b0cc620
+# %% ../../nbs/extensions/live.ipynb #a4b0418a
 _CSS = ["""
 :root { --jobs-line: color-mix(in srgb, currentColor 20%, transparent);
   --jobs-soft: color-mix(in srgb, currentColor 68%, transparent); --jobs-good: #1b7a3d; --jobs-bad: #b3261e;
@@ -472,6 +474,7 @@ _CSS = ["""
 .jobs-title { margin: 0; }
 h3.jobs-title { font-size: 1rem; }
 h2.jobs-title { font-size: 1.2rem; margin: 0 0 .75rem; }
+.jobs-workers { margin-top: 2.5rem; }
 .jobs-hint, .jobs-sentence, .jobs-id, .jobs-said, .jobs-count, .jobs-off { color: var(--jobs-soft);
   font-weight: 400; }
 .jobs-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
@@ -521,7 +524,7 @@ _CSS += ["""
 .jobs-form [aria-busy=true] { opacity: .6; cursor: progress; }
 """]
 
-# %% ../../nbs/extensions/live.ipynb #55068b92
+# %% ../../nbs/extensions/live.ipynb #5bcf057d
 _CSS += ["""
 .jobs-card { padding: 1rem 1.1rem; margin: 0; border: 1px solid var(--jobs-line); border-radius: .5rem;
   box-shadow: none; }
@@ -546,11 +549,13 @@ _CSS += ["""
 .jobs-tab-on { border-color: currentColor; font-weight: 600; }
 .jobs-tab:hover { border-color: var(--jobs-line); }
 .jobs-pages { gap: .25rem 1.25rem; align-items: baseline; justify-content: center; padding: .75rem 0; }
-.jobs-filter { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0 0 1rem; }
-.jobs-filter > * { margin: 0; width: auto; }
-.jobs-filter input[type=search] { flex: 1 1 12rem; min-width: 0; }
-.jobs-filter select { flex: 0 1 12rem; }
-.jobs-filter button { flex: none; }
+.jobs-search { flex: 1 1 20rem; max-width: 44rem; }
+.jobs-filter { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin: 0; }
+.jobs-filter > * { margin: 0 !important; width: auto; }
+.jobs-filter input[type=search] { flex: 1 1 12rem; min-width: 0; height: 2.4rem; font-size: .95rem;
+  border-radius: .4rem; }
+.jobs-filter select { flex: 0 1 12rem; height: 2.4rem; padding-block: 0; font-size: .95rem; }
+.jobs-filter button { flex: none; height: 2.4rem; }
 .jobs-table, .jobs-rows { width: 100%; margin: 0; border-collapse: collapse; }
 .jobs-table :is(th, td), .jobs-rows :is(th, td) { padding: .55rem .7rem .55rem 0; text-align: left;
   vertical-align: top; border-bottom: 1px solid var(--jobs-line); background: none; }
@@ -559,16 +564,19 @@ _CSS += ["""
 .jobs-table td:first-child { white-space: nowrap; }
 .jobs-table .jobs-name { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical;
   overflow: hidden; }
-.jobs-table td:nth-child(2) { width: 45%; }
+.jobs-list td:nth-child(2) { width: 45%; }
 """]
 
-# %% ../../nbs/extensions/live.ipynb #2c8a6c6d
+# %% ../../nbs/extensions/live.ipynb #92020056
 _CSS += ["""
 .jobs-stack { display: flex; flex-direction: column; align-items: stretch; }
-.jobs-columns { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 19rem); gap: 0 2.5rem;
+.jobs-card + .jobs-card { margin-top: 1rem; }
+.jobs-grid > .jobs-card { margin: 0; }
+.jobs-columns { margin-top: 1rem; display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 19rem); gap: 0 2.5rem;
   align-items: start; }
 .jobs-columns aside { padding: 0; margin: 0; }
-.jobs-top { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; justify-content: space-between; align-items: center; }
+.jobs-top { margin-bottom: 1rem; display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; justify-content: space-between;
+  align-items: center; }
 .jobs-notice { position: fixed; inset: auto 1rem 1rem; z-index: 99; width: fit-content;
   max-width: min(40rem, calc(100vw - 2rem)); margin: 0 auto; padding: .7rem 1.1rem;
   border: 1px solid var(--jobs-line); border-left: .3rem solid var(--jobs-busy); border-radius: .4rem;
@@ -588,7 +596,7 @@ _CSS += ["""
   :is(.jobs-table, .jobs-rows) td[data-label=Took]::before, :is(.jobs-table,
     .jobs-rows) td[data-label=Owner]::before { content: attr(data-label) ' '; color: var(--jobs-soft); }
   .jobs-act { margin-top: .4rem; }
-  .jobs-act:empty { display: none !important; }
+  .jobs-act:empty { display: none; }
 }
 @media (prefers-reduced-motion: reduce) {
   .jobs-page * { animation: none !important; transition: none !important; }

@@ -7,7 +7,7 @@ __all__ = ['STATES', 'JobQuery', 'Entry', 'Listing', 'find_jobs', 'JobsTable', '
            'JobResult', 'log_text', 'JobLog', 'Usage', 'read_usage', 'Sample', 'Samples', 'Chart', 'PluginInfo',
            'WorkerCard', 'WorkerPanel']
 
-# %% ../../nbs/extensions/panels.ipynb #61504533
+# %% ../../nbs/extensions/panels.ipynb #4e07d57a
 import json
 import os
 import time
@@ -23,9 +23,9 @@ from fastcore.xml import (FT, H2, H3, A, Article, Code, Dd, Details, Div, Dl, Dt
 
 from ..core.masking import MASK, is_secret_name, mask_secrets, mask_text
 from ..core.protocol import JobStatus as Status
-from .components import (FAULTS, WORDS, Badge, CancelButton, Elapsed, JobText, Look,
-                                                        PostButton, Time, clean, duration_words, live_attrs,
-                                                        seconds_between, slug_of)
+from .components import (WORDS, Badge, CancelButton, Elapsed, JobText, Look, PostButton,
+                                                        Time, clean, duration_words, live_attrs, seconds_between,
+                                                        slug_of)
 from ..managers.jobs import BaseJob, JobLogs, is_finished
 
 # %% ../../nbs/extensions/panels.ipynb #50a8d38f
@@ -111,7 +111,7 @@ def _nothing(query: JobQuery, look: Look) -> FT:
         return P('No jobs yet. They appear here as soon as the app starts one.', cls=look.cls('empty'))
     return P('No job is like that. ', A('Show all', href=look.prefix), cls=look.cls('empty'))
 
-# %% ../../nbs/extensions/panels.ipynb #2163345c
+# %% ../../nbs/extensions/panels.ipynb #76102583
 def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_owners: bool,
          mask: Callable[[str], str]) -> FT:
     job, here = entry.job, replace(look, manager=entry.manager)
@@ -126,7 +126,7 @@ def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_own
     if has_owners: cells.append(Td(clean(job.owner or '–', 60), data_label='Owner'))
     button = CancelButton(job, here, live=False) if can_cancel and not is_finished(job) else ''
     return Tr(*cells, Td(Time(job.created_at), data_label='Created'),
-              Td(Elapsed(job.started_at, job.completed_at), data_label='Took'), Td(button, cls=look.cls('act')),
+              Td(Elapsed(job.started_at, job.completed_at), data_label='Took'), Td(Div(button, cls=look.cls('act'))),
               id=here.dom_id(job, 'row'), data_status=job.status if job.status in WORDS else None)
 
 def JobsTable(
@@ -151,7 +151,7 @@ def JobsTable(
     return Section(_tabs(found, query, look), body, _pager(found, query, look), id='jobs-table',
                    aria_label='Jobs', cls=look.cls('list'), **(live_attrs('table', str(query), look) if live else {}))
 
-# %% ../../nbs/extensions/panels.ipynb #160cd06e
+# %% ../../nbs/extensions/panels.ipynb #6759404b
 def JobFilter(
     query: JobQuery,
     look: Look,
@@ -164,7 +164,8 @@ def JobFilter(
                    aria_label='Find jobs', cls=look.cls('field'))
     button = ft('button', 'Find', type='submit', cls=look.cls('button'))
     hidden = Input(type='hidden', name='status', value=query.status) if query.status else ''
-    return Form(hidden, search, pick, button, method='get', action=look.prefix, role='search', cls=look.cls('filter'))
+    form = Form(hidden, search, pick, button, method='get', action=look.prefix, cls=look.cls('filter'))
+    return ft('search', form, cls=look.cls('search'))
 
 # %% ../../nbs/extensions/panels.ipynb #7b8b347f
 _BASE = {f.name for f in fields(BaseJob)}
@@ -206,7 +207,7 @@ def JobFacts(
     live_now = live_attrs('facts', look.key(job), look) if live and not is_finished(job) else {}
     return Dl(*facts, cls=look.cls('facts'), id=look.dom_id(job, 'facts'), **live_now)
 
-# %% ../../nbs/extensions/panels.ipynb #8c5714f6
+# %% ../../nbs/extensions/panels.ipynb #1bd514da
 def JobError(
     job: BaseJob,
     look: Look | None = None,
@@ -219,8 +220,7 @@ def JobError(
     if job.status == Status.FAILED:
         text = Pre(mask(clean(job.traceback, 60_000)), tabindex='0', cls=look.cls('log'))
         trace = Details(Summary('Traceback'), text, id=look.dom_id(job, 'trace')) if job.traceback else ''
-        inside = [Div(Strong(FAULTS.get(job.fault or '', 'It ended with an error.')),
-                      P(mask(clean(job.error or '', 4000))), trace, cls=look.cls('error'))]
+        inside = [Div(P(mask(clean(job.error or 'It ended with an error.', 4000))), trace, cls=look.cls('error'))]
     live_now = live_attrs('error', look.key(job), look) if live and not is_finished(job) else {}
     return Div(*inside, role='alert', id=look.dom_id(job, 'error'), cls=look.cls('errors'), **live_now)
 
@@ -367,7 +367,7 @@ def WorkerCard(
                    Div(*_meters(samples, worker.get('rss_mb'), look), cls=look.cls('meters')), cls=look.cls('card'),
                    aria_label=f'Worker {place + 1}', id=f'worker-{slug_of(look.manager)}-{place}')
 
-# %% ../../nbs/extensions/panels.ipynb #9c6915ab
+# %% ../../nbs/extensions/panels.ipynb #69198db9
 def _plugin_button(word: str, action: str, name: str, look: Look) -> FT:
     key, query = slug_of(name), f'?m={look.manager}' if look.manager else ''
     return PostButton(word, f'{look.prefix}/-/plugins/{key}/{action}{query}', look, f'the plugin {clean(name, 100)}',
@@ -375,14 +375,15 @@ def _plugin_button(word: str, action: str, name: str, look: Look) -> FT:
 
 def _plugin_row(plugin: PluginInfo, look: Look, can_unload: bool, can_reload: bool) -> FT:
     name, key = clean(plugin.name, 200), slug_of(str(plugin.name))
-    where = ('not loaded', 'loaded')[plugin.loaded_in] if plugin.loaded_in < 2 else f'loaded in {plugin.loaded_in} workers'
+    many = plugin.loaded_in > 1
+    where = f'loaded in {plugin.loaded_in} workers' if many else 'loaded' if plugin.loaded_in else 'not loaded'
     config = Pre(as_text(mask_secrets(plugin.config), 4000), tabindex='0', cls=look.cls('log'))
     known = Details(Summary('Configuration', aria_label=clean(f'Configuration of {name}', 100)), config,
                     id=f'plugin-{slug_of(look.manager)}-{key}') if plugin.config else '–'
     reload = _plugin_button('Reload', 'reload', str(plugin.name), look) if can_reload else ''
     unload = _plugin_button('Unload', 'unload', str(plugin.name), look) if can_unload and plugin.loaded_in else ''
     return Tr(Td(Span(name, cls=look.cls('name')), data_label='Plugin'), Td(where, data_label='State'),
-              Td(known, data_label='Settings'), Td(reload, unload, cls=look.cls('act')))
+              Td(known, data_label='Settings'), Td(Div(reload, unload, cls=look.cls('act'))))
 
 def WorkerPanel(
     stats: Mapping[str, Any],  # From `manager.get_stats()`

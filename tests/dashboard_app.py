@@ -1,0 +1,100 @@
+"""An app with a dashboard, served by the tests: `python -m tests.dashboard_app --port 5001 --vendor FOLDER`."""
+import argparse
+import asyncio
+import os
+from pathlib import Path
+
+import uvicorn
+from fasthtml.common import FastHTML, Link, P, Script, Titled, fast_app
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
+from cjm_fasthtml_workers.extensions.dashboard import DAISYUI, JobCard, Limits, job_routes
+from cjm_fasthtml_workers.managers.jobs import BaseJob
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+
+HERE = 'tests.support_plugins.pages'
+PLUGINS = {'talker': f'{HERE}:Talker', 'boom': f'{HERE}:Boom', 'stuck': f'{HERE}:Stuck', 'echo': f'{HERE}:Echo'}
+CONFIGS = {'talker': {'model': 'tiny', 'api_key': 'sesame-open-7', 'hub': 'https://me:hunter-2-pw@hub.local/x'}}
+
+
+class Manager(SimpleJobManager):
+    "Jobs may be given an id; those that are over without ever having run are put into the book by hand."
+
+    def create_job(self, plugin_id, job_id=None, **params):
+        job = super().create_job(plugin_id, **params)
+        if job_id is not None:
+            self._params[job_id] = self._params.pop(job.id)
+            job.id = job_id
+        return job
+
+
+def make_managers() -> list[Manager]:
+    config = WorkerConfig(cancel_grace_seconds=1, shutdown_timeout_seconds=1, max_finished_jobs=20_000)
+    return [Manager(PLUGINS, 'talk', configs=CONFIGS, worker_config=config), Manager(PLUGINS, 'other', worker_config=config)]
+
+
+def headers(vendor: str, style: str) -> list:
+    "Pico or daisyUI, and htmx if it is there, from this machine."
+    names = {'pico': ['pico.min.css'], 'daisy': ['daisyui.css'], 'none': []}[style]
+    found = [Link(rel='stylesheet', href=f'/vendor/{n}') for n in names if (Path(vendor)/n).exists()]
+    if (Path(vendor)/'htmx.min.js').exists() and style != 'none': found.append(Script(src='/vendor/htmx.min.js'))
+    return found
+
+
+def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, several: bool = False, **options) -> FastHTML:
+    "The app."
+    managers = make_managers()
+    first = managers[0]
+    async def lifespan(app):
+        async with first.lifespan(app):
+            yield
+            await managers[1].aclose()
+    routes = [Mount('/vendor', StaticFiles(directory=vendor))] if vendor else []
+    app, rt = fast_app(pico=False, hdrs=headers(vendor, style), default_hdrs=False, secret_key='tests', lifespan=lifespan,
+                       routes=routes)
+    if owners:
+        options |= {'authorize': lambda request, action, job: 'user' in request.headers,
+                    'owner_of': lambda request: request.headers.get('user')}
+    limits = Limits(streams=5, cancels=30, starts=10) if options.pop('strict', False) else Limits(cancels=10_000)
+    jobs = job_routes(managers if several else first, limits=limits, classes=DAISYUI if style == 'daisy' else None, **options)
+    jobs.to_app(app)
+    app.state.jobs = jobs
+
+    @rt('/start/{plugin}', methods=['post'])
+    async def start(plugin: str, request: Request):
+        body = await request.json()
+        options = JobOptions(owner=body.pop('owner', None))
+        manager = managers[body.pop('manager', 0)]
+        job = await manager.start_job(plugin, job_options=options, **body)
+        return JSONResponse({'id': job.id, 'url': jobs.look_of('' if not several else manager.worker_type).url(job)})
+
+    @rt('/own')
+    async def own(): return Titled('My own page', P('With a card.'), *[JobCard(j) for j in first.get_all_jobs()[-3:]])
+
+    @rt('/many', methods=['post'])
+    async def many(count: int):
+        for n in range(count):
+            job = BaseJob(f'old-{n:05}', 'talker', status='pending')
+            from cjm_fasthtml_workers.managers.jobs import JobRecord
+            from cjm_fasthtml_workers.core.protocol import Fault, JobStatus
+            record = JobRecord(job, JobOptions(), 'talker')
+            first._book.add(record)
+            end = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)[n % 3]
+            first._book.finish(record, end, *([Fault.PLUGIN_ERROR, 'ValueError: no'] if end == 'failed' else []))
+        return JSONResponse({'kept': len(first.get_all_jobs())})
+    return app
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--port', type=int, default=5001)
+    parser.add_argument('--vendor', default='')
+    parser.add_argument('--style', default='pico')
+    for flag in ('owners', 'several', 'strict'): parser.add_argument(f'--{flag}', action='store_true')
+    args = parser.parse_args()
+    app = make_app(args.vendor, args.style, args.owners, args.several, **({'strict': True} if args.strict else {}))
+    uvicorn.run(app, port=args.port, log_level='warning', timeout_graceful_shutdown=5)
