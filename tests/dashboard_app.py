@@ -1,7 +1,5 @@
 """An app with a dashboard, served by the tests: `python -m tests.dashboard_app --port 5001 --vendor FOLDER`."""
 import argparse
-import asyncio
-import os
 from pathlib import Path
 
 import uvicorn
@@ -13,7 +11,8 @@ from starlette.staticfiles import StaticFiles
 
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.extensions.dashboard import DAISYUI, JobCard, Limits, job_routes
-from cjm_fasthtml_workers.managers.jobs import BaseJob
+from cjm_fasthtml_workers.core.protocol import Fault, JobStatus
+from cjm_fasthtml_workers.managers.jobs import BaseJob, JobRecord
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 
 HERE = 'tests.support_plugins.pages'
@@ -70,6 +69,7 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
         options = JobOptions(owner=body.pop('owner', None))
         manager = managers[body.pop('manager', 0)]
         job = await manager.start_job(plugin, job_options=options, **body)
+        job.metadata['params'] = body
         return JSONResponse({'id': job.id, 'url': jobs.look_of('' if not several else manager.worker_type).url(job)})
 
     @rt('/own')
@@ -77,16 +77,25 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
 
     @rt('/many', methods=['post'])
     async def many(count: int):
-        for n in range(count):
-            job = BaseJob(f'old-{n:05}', 'talker', status='pending')
-            from cjm_fasthtml_workers.managers.jobs import JobRecord
-            from cjm_fasthtml_workers.core.protocol import Fault, JobStatus
-            record = JobRecord(job, JobOptions(), 'talker')
-            first._book.add(record)
-            end = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)[n % 3]
-            first._book.finish(record, end, *([Fault.PLUGIN_ERROR, 'ValueError: no'] if end == 'failed' else []))
+        for n in range(count): finish_by_hand(first, n)
         return JSONResponse({'kept': len(first.get_all_jobs())})
+
+    @rt('/stats')
+    async def stats(): return JSONResponse(first.get_stats() | {'streams': jobs.watch.hub.subscribers})
+
+    @rt('/job/{id:path}')
+    async def job(id: str):
+        found = next((j for m in managers if (j := m.get_job(id))), None)
+        return JSONResponse({'status': found.status if found else None, 'error': found.error if found else None})
     return app
+
+
+def finish_by_hand(manager: Manager, n: int) -> None:
+    "A job in the book that no worker has seen."
+    record = JobRecord(BaseJob(f'old-{n:05}', 'talker'), JobOptions(), 'talker')
+    manager._book.add(record)
+    end = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)[n % 3]
+    manager._book.finish(record, end, *([Fault.PLUGIN_ERROR, 'ValueError: no'] if end == 'failed' else []))
 
 
 if __name__ == '__main__':

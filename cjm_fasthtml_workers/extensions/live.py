@@ -217,7 +217,7 @@ const say = (text, stays) => {
 const all = id => document.querySelectorAll('[id="' + CSS.escape(id) + '"]')
 """]
 
-# %% ../../nbs/extensions/live.ipynb #948f2cdd
+# %% ../../nbs/extensions/live.ipynb #8145a278
 _JS += ["""
 const fresh = node => { if (node.nodeType === 1 && window.htmx) htmx.process(node); return node }
 const stays = (old, now) =>
@@ -245,7 +245,11 @@ const children = (old, now) => {
   let at = old.firstChild
   for (const n of [...now.childNodes]) {
     let same = n.id ? [...old.children].find(c => c.id === n.id) : null
-    if (!same && !n.id && at && !at.id && at.nodeName === n.nodeName) same = at
+    if (!n.id) {   // the next one of its kind; what has no name and stands before that has gone
+      same = at
+      while (same && (same.id || same.nodeName !== n.nodeName)) same = same.nextSibling
+      while (same && at !== same) { const next = at.nextSibling; if (!at.id) at.remove(); at = next }
+    }
     if (!same) { old.insertBefore(n, at); fresh(n); continue }
     if (same !== at) old.insertBefore(same, at)
     at = same.nextSibling
@@ -524,7 +528,7 @@ _CSS += ["""
 .jobs-form [aria-busy=true] { opacity: .6; cursor: progress; }
 """]
 
-# %% ../../nbs/extensions/live.ipynb #5bcf057d
+# %% ../../nbs/extensions/live.ipynb #8f124ed2
 _CSS += ["""
 .jobs-card { padding: 1rem 1.1rem; margin: 0; border: 1px solid var(--jobs-line); border-radius: .5rem;
   box-shadow: none; }
@@ -551,7 +555,9 @@ _CSS += ["""
 .jobs-pages { gap: .25rem 1.25rem; align-items: baseline; justify-content: center; padding: .75rem 0; }
 .jobs-search { flex: 1 1 20rem; max-width: 44rem; }
 .jobs-filter { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin: 0; }
-.jobs-filter > * { margin: 0 !important; width: auto; }
+.jobs-filter > * { margin: 0 !important; width: auto !important; }
+.jobs-tabbar .jobs-tabs, .jobs-pager .jobs-pages { margin: 0; }
+.jobs-workers .jobs-table { width: auto; min-width: min(100%, 42rem); }
 .jobs-filter input[type=search] { flex: 1 1 12rem; min-width: 0; height: 2.4rem; font-size: .95rem;
   border-radius: .4rem; }
 .jobs-filter select { flex: 0 1 12rem; height: 2.4rem; padding-block: 0; font-size: .95rem; }
@@ -567,7 +573,7 @@ _CSS += ["""
 .jobs-list td:nth-child(2) { width: 45%; }
 """]
 
-# %% ../../nbs/extensions/live.ipynb #92020056
+# %% ../../nbs/extensions/live.ipynb #4e0cdf1a
 _CSS += ["""
 .jobs-stack { display: flex; flex-direction: column; align-items: stretch; }
 .jobs-card + .jobs-card { margin-top: 1rem; }
@@ -595,6 +601,8 @@ _CSS += ["""
     [data-label=Manager]) { display: inline-block; margin-right: 1rem; font-size: .9rem; }
   :is(.jobs-table, .jobs-rows) td[data-label=Took]::before, :is(.jobs-table,
     .jobs-rows) td[data-label=Owner]::before { content: attr(data-label) ' '; color: var(--jobs-soft); }
+  .jobs-workers td[data-label=Plugin], .jobs-workers td[data-label=State] { display: inline-block !important;
+    margin-right: .75rem; }
   .jobs-act { margin-top: .4rem; }
   .jobs-act:empty { display: none; }
 }

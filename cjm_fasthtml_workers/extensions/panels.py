@@ -367,7 +367,7 @@ def WorkerCard(
                    Div(*_meters(samples, worker.get('rss_mb'), look), cls=look.cls('meters')), cls=look.cls('card'),
                    aria_label=f'Worker {place + 1}', id=f'worker-{slug_of(look.manager)}-{place}')
 
-# %% ../../nbs/extensions/panels.ipynb #69198db9
+# %% ../../nbs/extensions/panels.ipynb #6d9cdde7
 def _plugin_button(word: str, action: str, name: str, look: Look) -> FT:
     key, query = slug_of(name), f'?m={look.manager}' if look.manager else ''
     return PostButton(word, f'{look.prefix}/-/plugins/{key}/{action}{query}', look, f'the plugin {clean(name, 100)}',
@@ -379,7 +379,7 @@ def _plugin_row(plugin: PluginInfo, look: Look, can_unload: bool, can_reload: bo
     where = f'loaded in {plugin.loaded_in} workers' if many else 'loaded' if plugin.loaded_in else 'not loaded'
     config = Pre(as_text(mask_secrets(plugin.config), 4000), tabindex='0', cls=look.cls('log'))
     known = Details(Summary('Configuration', aria_label=clean(f'Configuration of {name}', 100)), config,
-                    id=f'plugin-{slug_of(look.manager)}-{key}') if plugin.config else '–'
+                    id=f'plugin-{slug_of(look.manager)}-{key}') if plugin.config else ''
     reload = _plugin_button('Reload', 'reload', str(plugin.name), look) if can_reload else ''
     unload = _plugin_button('Unload', 'unload', str(plugin.name), look) if can_unload and plugin.loaded_in else ''
     return Tr(Td(Span(name, cls=look.cls('name')), data_label='Plugin'), Td(where, data_label='State'),
