@@ -14,6 +14,7 @@ from cjm_fasthtml_workers.extensions.dashboard import DAISYUI, JobCard, Limits, 
 from cjm_fasthtml_workers.core.protocol import Fault, JobStatus
 from cjm_fasthtml_workers.managers.jobs import BaseJob, JobRecord
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+from tests.hostile import hostile_strings
 
 HERE = 'tests.support_plugins.pages'
 PLUGINS = {'talker': f'{HERE}:Talker', 'boom': f'{HERE}:Boom', 'stuck': f'{HERE}:Stuck', 'echo': f'{HERE}:Echo'}
@@ -31,9 +32,12 @@ class Manager(SimpleJobManager):
         return job
 
 
-def make_managers() -> list[Manager]:
+def make_managers(hostile: bool) -> list[Manager]:
     config = WorkerConfig(cancel_grace_seconds=1, shutdown_timeout_seconds=1, max_finished_jobs=20_000)
-    return [Manager(PLUGINS, 'talk', configs=CONFIGS, worker_config=config), Manager(PLUGINS, 'other', worker_config=config)]
+    plugins = PLUGINS | ({text: PLUGINS['echo'] for text in ['plain', *hostile_strings()]} if hostile else {})
+    configs = CONFIGS | ({text: {text: 'value', 'key': text} for text in plugins if text not in PLUGINS} if hostile else {})
+    return [Manager(plugins, 'talk', configs=configs, worker_config=config),
+            Manager(PLUGINS, 'other', worker_config=config)]
 
 
 def headers(vendor: str, style: str) -> list:
@@ -44,9 +48,10 @@ def headers(vendor: str, style: str) -> list:
     return found
 
 
-def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, several: bool = False, **options) -> FastHTML:
+def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, several: bool = False,
+             hostile: bool = False, **options) -> FastHTML:
     "The app."
-    managers = make_managers()
+    managers = make_managers(hostile)
     first = managers[0]
     async def lifespan(app):
         async with first.lifespan(app):
@@ -80,6 +85,18 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
         for n in range(count): finish_by_hand(first, n)
         return JSONResponse({'kept': len(first.get_all_jobs())})
 
+    @rt('/hostile', methods=['post'])
+    async def run_hostile():
+        texts = [*hostile_strings(), 'plain']
+        for fails, text in ((f, t) for f in (False, True) for t in texts):
+            await first.start_job(text, job_id=text + ' fails' * fails, text=text, fails=fails)
+        for job in first.get_all_jobs(): await first.wait_for_job(job.id, 60)
+        return JSONResponse({job.id: jobs.look.url(job) for job in first.get_all_jobs()})
+
+    @rt('/cards')
+    async def cards(start: int, count: int):
+        return Titled('Cards', *[JobCard(j) for j in first.get_all_jobs()[start:start + count]])
+
     @rt('/stats')
     async def stats(): return JSONResponse(first.get_stats() | {'streams': jobs.watch.hub.subscribers})
 
@@ -95,6 +112,7 @@ def finish_by_hand(manager: Manager, n: int) -> None:
     record = JobRecord(BaseJob(f'old-{n:05}', 'talker'), JobOptions(), 'talker')
     manager._book.add(record)
     end = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)[n % 3]
+    manager._book.start(record, None, None)
     manager._book.finish(record, end, *([Fault.PLUGIN_ERROR, 'ValueError: no'] if end == 'failed' else []))
 
 
@@ -103,7 +121,8 @@ if __name__ == '__main__':
     parser.add_argument('--port', type=int, default=5001)
     parser.add_argument('--vendor', default='')
     parser.add_argument('--style', default='pico')
-    for flag in ('owners', 'several', 'strict'): parser.add_argument(f'--{flag}', action='store_true')
+    for flag in ('owners', 'several', 'strict', 'hostile'): parser.add_argument(f'--{flag}', action='store_true')
     args = parser.parse_args()
-    app = make_app(args.vendor, args.style, args.owners, args.several, **({'strict': True} if args.strict else {}))
+    app = make_app(args.vendor, args.style, args.owners, args.several, args.hostile,
+                   **({'strict': True} if args.strict else {}))
     uvicorn.run(app, port=args.port, log_level='warning', timeout_graceful_shutdown=5)

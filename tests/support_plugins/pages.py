@@ -49,9 +49,10 @@ class Echo:
 
     def __init__(self, config): pass
 
-    def execute_stream(self, text='', chunks=()):
+    def execute_stream(self, text='', chunks=(), fails=False):
         print(text, flush=True)
         report_progress(0.5, text)
+        if fails: raise ValueError(text)
         for c in chunks or (text,): yield c
         return {'text': text, text: text}
 
