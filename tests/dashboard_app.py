@@ -1,11 +1,12 @@
 """An app with a dashboard, served by the tests: `python -m tests.dashboard_app --port 5001 --vendor FOLDER`."""
 import argparse
+import json
 from pathlib import Path
 
 import uvicorn
 from fasthtml.common import FastHTML, Link, P, Script, Titled, fast_app
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
@@ -91,7 +92,8 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
         for fails, text in ((f, t) for f in (False, True) for t in texts):
             await first.start_job(text, job_id=text + ' fails' * fails, text=text, fails=fails)
         for job in first.get_all_jobs(): await first.wait_for_job(job.id, 60)
-        return JSONResponse({job.id: jobs.look.url(job) for job in first.get_all_jobs()})
+        urls = {job.id: jobs.look.url(job) for job in first.get_all_jobs()}
+        return Response(json.dumps(urls), media_type='application/json')   # also with half a surrogate pair
 
     @rt('/cards')
     async def cards(start: int, count: int):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +28,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
+
+
+HOLDS: list[Path] = []   # removed after each test, however it ends
+
+
+@pytest.fixture(autouse=True)
+def let_go() -> Iterator[None]:
+    yield
+    while HOLDS: HOLDS.pop().unlink(missing_ok=True)
 
 
 class DashboardServer:
@@ -56,6 +66,7 @@ class DashboardServer:
     def hold(self, **params) -> tuple[dict, Path]:
         "Start a `talker` that goes on only when the file is removed."
         file = self.folder/f'hold-{time.monotonic_ns()}'
+        HOLDS.append(file)
         return self.start('talker', hold=str(file), **params), file
 
     def status(self, job: dict) -> str: return httpx.get(f"{self.url}/job/{job['id']}").json()['status']

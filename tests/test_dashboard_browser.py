@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dashboard_server import DashboardServer, free_port, serve_dashboard, wait_until
+from dashboard_server import DashboardServer, free_port, let_go, serve_dashboard, wait_until  # noqa: F401
 
 pytestmark = [pytest.mark.limit(120),
               pytest.mark.may_leave('children', reason='the running app and its worker, which `serve_dashboard` checks')]

@@ -7,7 +7,7 @@ __all__ = ['STATES', 'JobQuery', 'Entry', 'Listing', 'find_jobs', 'JobsTable', '
            'JobResult', 'log_text', 'JobLog', 'Usage', 'read_usage', 'Sample', 'Samples', 'Chart', 'PluginInfo',
            'WorkerCard', 'WorkerPanel']
 
-# %% ../../nbs/extensions/panels.ipynb #4e07d57a
+# %% ../../nbs/extensions/panels.ipynb #cecc0951
 import json
 import os
 import time
@@ -21,11 +21,11 @@ from fastcore.xml import (FT, H2, H3, A, Article, Code, Dd, Details, Div, Dl, Dt
                           P, Pre, Section, Select, Small, Span, Strong, Summary, Table, Tbody, Td, Th, Thead, Tr, Ul,
                           ft)
 
-from ..core.masking import MASK, is_secret_name, mask_secrets, mask_text
+from ..core.masking import MASK, is_secret_name, mask_secrets
 from ..core.protocol import JobStatus as Status
 from .components import (WORDS, Badge, CancelButton, Elapsed, JobText, Look, PostButton,
-                                                        Time, clean, duration_words, live_attrs, seconds_between,
-                                                        slug_of)
+                                                        Time, clean, duration_words, live_attrs, mask_known,
+                                                        seconds_between, slug_of)
 from ..managers.jobs import BaseJob, JobLogs, is_finished
 
 # %% ../../nbs/extensions/panels.ipynb #50a8d38f
@@ -111,7 +111,7 @@ def _nothing(query: JobQuery, look: Look) -> FT:
         return P('No jobs yet. They appear here as soon as the app starts one.', cls=look.cls('empty'))
     return P('No job is like that. ', A('Show all', href=look.prefix), cls=look.cls('empty'))
 
-# %% ../../nbs/extensions/panels.ipynb #76102583
+# %% ../../nbs/extensions/panels.ipynb #75572708
 def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_owners: bool,
          mask: Callable[[str], str]) -> FT:
     job, here = entry.job, replace(look, manager=entry.manager)
@@ -136,7 +136,7 @@ def JobsTable(
     per_page: int = 50,
     can_cancel: Callable[[Entry], bool] = lambda entry: True,  # Whether this visitor may
     has_managers: bool = False,  # Whether to show whose jobs they are
-    mask: Callable[[str], str] = mask_text,
+    mask: Callable[[str], str] = mask_known,
     live: bool = True
 ) -> FT:
     "Jobs with filters and counts, newest first."
@@ -167,7 +167,7 @@ def JobFilter(
     form = Form(hidden, search, pick, button, method='get', action=look.prefix, cls=look.cls('filter'))
     return ft('search', form, cls=look.cls('search'))
 
-# %% ../../nbs/extensions/panels.ipynb #7b8b347f
+# %% ../../nbs/extensions/panels.ipynb #1fa2bfa8
 _BASE = {f.name for f in fields(BaseJob)}
 
 def _own_facts(job: BaseJob) -> list[tuple[str, Any]]:
@@ -198,7 +198,7 @@ def _facts(job: BaseJob, mask: Callable[[str], str]) -> list[tuple[str, Any]]:
 def JobFacts(
     job: BaseJob,
     look: Look | None = None,
-    mask: Callable[[str], str] = mask_text,
+    mask: Callable[[str], str] = mask_known,
     live: bool = True
 ) -> FT:
     "What is known about a job."
@@ -207,11 +207,11 @@ def JobFacts(
     live_now = live_attrs('facts', look.key(job), look) if live and not is_finished(job) else {}
     return Dl(*facts, cls=look.cls('facts'), id=look.dom_id(job, 'facts'), **live_now)
 
-# %% ../../nbs/extensions/panels.ipynb #1bd514da
+# %% ../../nbs/extensions/panels.ipynb #06df6d3b
 def JobError(
     job: BaseJob,
     look: Look | None = None,
-    mask: Callable[[str], str] = mask_text,
+    mask: Callable[[str], str] = mask_known,
     live: bool = True
 ) -> FT:
     "Why a job failed; nothing to see if it did not."
@@ -227,7 +227,7 @@ def JobError(
 def JobResult(
     job: BaseJob,
     look: Look | None = None,
-    mask: Callable[[str], str] = mask_text,
+    mask: Callable[[str], str] = mask_known,
     live: bool = True
 ) -> FT:
     "What a job made; nothing to see before it has."
@@ -237,10 +237,10 @@ def JobResult(
     live_now = live_attrs('result', look.key(job), look) if live and not is_finished(job) else {}
     return Div(box if text else '', id=look.dom_id(job, 'result'), **live_now)
 
-# %% ../../nbs/extensions/panels.ipynb #a19ce47d
+# %% ../../nbs/extensions/panels.ipynb #3ac99ee9
 def log_text(
     logs: JobLogs,
-    mask: Callable[[str], str] = mask_text
+    mask: Callable[[str], str] = mask_known
 ) -> str:
     "Log lines as one text, each with its line break."
     return ''.join(mask(clean(line)) + '\n' for line in logs.lines)
@@ -250,7 +250,7 @@ def JobLog(
     logs: JobLogs,
     at: str = '',
     look: Look | None = None,
-    mask: Callable[[str], str] = mask_text
+    mask: Callable[[str], str] = mask_known
 ) -> FT:
     "The log of a job."
     look = look or Look()
