@@ -11,8 +11,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
-from cjm_fasthtml_workers.extensions.dashboard import DAISYUI, JobCard, Limits, job_routes
 from cjm_fasthtml_workers.core.protocol import Fault, JobStatus
+from cjm_fasthtml_workers.extensions.dashboard import DAISYUI, JobCard, Limits, job_routes
 from cjm_fasthtml_workers.managers.jobs import BaseJob, JobRecord
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.hostile import hostile_strings
@@ -35,8 +35,9 @@ class Manager(SimpleJobManager):
 
 def make_managers(hostile: bool) -> list[Manager]:
     config = WorkerConfig(cancel_grace_seconds=1, shutdown_timeout_seconds=1, max_finished_jobs=20_000)
-    plugins = PLUGINS | ({text: PLUGINS['echo'] for text in ['plain', *hostile_strings()]} if hostile else {})
-    configs = CONFIGS | ({text: {text: 'value', 'key': text} for text in plugins if text not in PLUGINS} if hostile else {})
+    texts = ['plain', *hostile_strings()] if hostile else []
+    plugins = PLUGINS | {text: PLUGINS['echo'] for text in texts}
+    configs = CONFIGS | {text: {text: 'value', 'key': text} for text in texts}
     return [Manager(plugins, 'talk', configs=configs, worker_config=config),
             Manager(PLUGINS, 'other', worker_config=config)]
 
@@ -59,13 +60,14 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
             yield
             await managers[1].aclose()
     routes = [Mount('/vendor', StaticFiles(directory=vendor))] if vendor else []
-    app, rt = fast_app(pico=False, hdrs=headers(vendor, style), default_hdrs=False, secret_key='tests', lifespan=lifespan,
-                       routes=routes)
+    app, rt = fast_app(pico=False, hdrs=headers(vendor, style), default_hdrs=False, secret_key='tests',
+                       lifespan=lifespan, routes=routes)
     if owners:
         options |= {'authorize': lambda request, action, job: 'user' in request.headers,
                     'owner_of': lambda request: request.headers.get('user')}
     limits = Limits(streams=5, cancels=30, starts=10) if options.pop('strict', False) else Limits(cancels=10_000)
-    jobs = job_routes(managers if several else first, limits=limits, classes=DAISYUI if style == 'daisy' else None, **options)
+    classes = DAISYUI if style == 'daisy' else None
+    jobs = job_routes(managers if several else first, limits=limits, classes=classes, **options)
     jobs.to_app(app)
     app.state.jobs = jobs
 

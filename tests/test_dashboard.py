@@ -16,7 +16,7 @@ from dashboard_server import DashboardServer, let_go, serve_dashboard, wait_unti
 from tests.hostile import hostile_strings
 
 pytestmark = [pytest.mark.limit(120),
-              pytest.mark.may_leave('children', reason='the running app and its worker, which `serve_dashboard` checks')]
+              pytest.mark.may_leave('children', reason='the running app and its worker: `serve_dashboard` checks')]
 PAGE = {'accept': 'text/html'}
 
 
@@ -104,7 +104,7 @@ def test_reconnecting_at_any_moment_loses_and_doubles_nothing(server: DashboardS
         assert grown(once(client, f'{part}@{at}'), dom_id, 'x', at) == ('x', at)   # nothing new
 
 
-@pytest.mark.parametrize('at', ['0', 'x.0', '1e9', '999999999999999999999999', '-1', '.', '@@', '<b>', "'; --", '٣', 'epoch.7',
+@pytest.mark.parametrize('at', ['0', 'x.0', '1e9', '9' * 24, '-1', '.', '@@', '<b>', "'; --", '\u0663', 'epoch.7',
                                 'epoch.-1', 'epoch.99999'])
 def test_old_unknown_and_forged_places_get_the_whole_text(server: DashboardServer, at: str) -> None:
     job = server.start('talker', count=10, pause=0)
@@ -114,7 +114,9 @@ def test_old_unknown_and_forged_places_get_the_whole_text(server: DashboardServe
         at = at.replace('epoch', hello[1])
         for ops in (once(client, f'text:{job["id"]}@{at}'),
                     read_to_end(client, f'text:{job["id"]}@{at}', **{'last-event-id': '../../' + quote(at)})):
-            assert grown(ops, f'job-{job["id"]}-text', 'old', at)[0] in (words(10), 'old' + words(10)[words(10).index('w7'):])
+            whole = words(10)   # but a place in this life of the app is one to go on from
+            if at.endswith('.7'): whole = 'old' + whole[whole.index('w7'):]
+            assert grown(ops, f'job-{job["id"]}-text', 'old', at)[0] == whole
             assert ops[-1] == ['end']
 
 
@@ -158,7 +160,7 @@ def test_streams_end_when_the_server_stops(tmp_path: Path) -> None:
 
 def test_nonsense_is_answered(server: DashboardServer) -> None:
     with httpx.Client(base_url=server.url) as client:
-        for params, status in [({}, 422), ({'part': ['x'] * 2 + [f'text:{n}' for n in range(200)]}, 422), ({'part': ''}, 404),
+        for params, status in [({}, 422), ({'part': [f'text:{n}' for n in range(200)]}, 422), ({'part': ''}, 404),
                                ({'part': 'nothing:x'}, 404), ({'part': 'workers:unknown'}, 404), ({'part': ':'}, 404),
                                ({'part': 'text:~!!'}, 404), ({'part': 'text:~~0'}, 404), ({'part': '@@@'}, 404)]:
             assert client.get('/jobs/-/live', params=params).status_code == status, params
@@ -172,8 +174,8 @@ def test_nonsense_is_answered(server: DashboardServer) -> None:
 
 # --- Names ---
 
-IDS = ['a/b', '/', '..', '.', '../..', '?x=1', '#frag', '50%', '%2e%2e', 'two words', '日本語', '~', '-', "it's", '"', '<b>',
-       'a\nb', 'x' * 300, '.html', 'a.js', '\x7f', 'live']
+IDS = ['a/b', '/', '..', '.', '../..', '?x=1', '#frag', '50%', '%2e%2e', 'two words', '日本語', '~', '-', "it's", '"',
+       '<b>', 'a\nb', 'x' * 300, '.html', 'a.js', '\x7f', 'live']
 
 
 def test_any_job_id_has_a_page_a_stream_and_a_cancel(server: DashboardServer) -> None:
@@ -211,7 +213,8 @@ def test_a_job_of_somebody_else_is_like_one_that_is_not_there(owned: DashboardSe
         out = []
         with httpx.Client(base_url=owned.url, headers={'user': user}) as c:
             for headers in ({}, PAGE):
-                for answer in (c.get(url, headers=headers), c.get('/jobs/-/part', params={'part': f'status:{id}'}, headers=headers),
+                for answer in (c.get(url, headers=headers),
+                               c.get('/jobs/-/part', params={'part': f'status:{id}'}, headers=headers),
                                c.get('/jobs/-/live', params={'part': f'text:{id}'}, headers=headers),
                                c.get('/jobs/-/live', params={'part': f'text:{id}', 'once': '1'}, headers=headers),
                                c.post(f'{url}/cancel', headers=headers), c.post(f'{url}/retry', headers=headers)):
@@ -223,7 +226,8 @@ def test_a_job_of_somebody_else_is_like_one_that_is_not_there(owned: DashboardSe
     assert owned.status(job) == 'running'
     with httpx.Client(base_url=owned.url, headers={'user': 'bob'}) as bob:
         assert job['id'] not in bob.get('/jobs').text and job['id'] not in str(once(bob, 'table:'))
-        assert once(bob, 'table:', f'text:{job["id"]}')[-1] == once(bob, 'table:', f'text:{job["id"]}')[-1] == ['gone', f'text:{job["id"]}']
+        assert once(bob, 'table:', f'text:{job["id"]}')[-1] == ['gone', f'text:{job["id"]}']
+        assert once(bob, 'table:', 'text:nobody')[-1] == ['gone', 'text:nobody']
     with httpx.Client(base_url=owned.url, headers={'user': 'alice'}) as alice:
         assert alice.get(base).status_code == 200 and job['id'] in alice.get('/jobs').text
         assert alice.post(f'{base}/cancel', headers={'hx-request': 'true'}).text == 'The job was cancelled.'
@@ -280,8 +284,10 @@ def test_posts_from_elsewhere_change_nothing(server: DashboardServer, kind: str)
             assert client.get(path).status_code in (404, 405) and client.put(path).status_code == 405, path
         after = client.get('/stats').json()
         assert server.status(job) == 'running' and server.status(done) == 'completed'
-        assert before['kept'] == after['kept'] and [w['loaded'] for w in before['workers']] == [w['loaded'] for w in after['workers']]
-        own = {'origin': server.url, 'sec-fetch-site': 'same-origin', 'content-type': 'application/x-www-form-urlencoded'}
+        for stats in (before, after): stats['workers'] = [(w['pid'], w['loaded']) for w in stats['workers']]
+        assert before == after
+        own = {'origin': server.url, 'sec-fetch-site': 'same-origin',
+               'content-type': 'application/x-www-form-urlencoded'}
         assert client.post(f'{job["url"]}/cancel', headers=own).status_code == 303
     file.unlink()
 
@@ -291,8 +297,10 @@ def test_plugins_are_unloaded_and_reloaded(server: DashboardServer) -> None:
     htmx = {'hx-request': 'true'}
     def loaded() -> list[str]: return httpx.get(f'{server.url}/stats').json()['workers'][0]['loaded']
     with httpx.Client(base_url=server.url, headers=htmx, timeout=30) as client:
-        assert client.post('/jobs/-/plugins/talker/unload').text == 'The plugin was unloaded.' and 'talker' not in loaded()
-        assert client.post('/jobs/-/plugins/talker/reload').text == 'The plugin was loaded again.' and 'talker' in loaded()
+        assert client.post('/jobs/-/plugins/talker/unload').text == 'The plugin was unloaded.'
+        assert 'talker' not in loaded()
+        assert client.post('/jobs/-/plugins/talker/reload').text == 'The plugin was loaded again.'
+        assert 'talker' in loaded()
         assert client.post('/jobs/-/plugins/nothing/reload').status_code == 404
         assert client.post('/jobs/-/plugins/talker/reload?m=x').status_code == 404
         assert '"model": "tiny"' in client.get('/jobs').text   # still with its configuration
@@ -364,7 +372,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory):
         yield server, urls
 
 
-def test_hostile_texts_are_text_on_pages_and_in_frames(hostile) -> None:
+@pytest.mark.limit(300)   # hundreds of pages through a parser
+def test_hostile_texts_are_text_on_pages(hostile) -> None:
     server, urls = hostile
     texts = hostile_strings()
     assert len(texts) >= 200
@@ -376,7 +385,8 @@ def test_hostile_texts_are_text_on_pages_and_in_frames(hostile) -> None:
                 assert skeleton(client.get(url, headers=PAGE).text, True) == plain[fails], text
 
 
-def test_hostile_texts_in_frames(hostile) -> None:
+@pytest.mark.limit(300)
+def test_hostile_texts_are_text_in_frames(hostile) -> None:
     server, urls = hostile
     with httpx.Client(base_url=server.url) as client:
         def ops_of(url: str) -> list:
@@ -396,23 +406,33 @@ def test_hostile_texts_in_frames(hostile) -> None:
                 if '\ud800' not in text: assert fails or streamed == text.replace('\0', '\ufffd')
 
 
-def test_hostile_texts_in_the_list_and_the_configuration(hostile) -> None:
+@pytest.mark.limit(300)
+def test_hostile_texts_are_text_in_the_list_and_the_configuration(hostile) -> None:
     server, _ = hostile
     with httpx.Client(base_url=server.url) as client:
         for page in range(1, 19):
-            html = client.get('/jobs', params={'page': page}, headers=PAGE).text
-            tags = {row[0] for row in skeleton(html, True)}
-            assert not tags & {'img', 'iframe', 'object', 'x-evil', 'math', 'template', 'noscript', 'base', 'comment'}, tags
-            rows = [r for r in skeleton(html, True) if 'data-evil' in r]
-            assert not rows
-        for text in (t for t in hostile_strings() if '\ud800' not in t):   # reflected
+            [table] = [op[2] for op in once(client, f'table:page={page}') if op[0] == 'html']
+            assert not {row[0] for row in skeleton(table, False)} & STRANGE and table.count('<tr id=') in (25, 17)
+        [panel] = [op[2] for op in once(client, 'workers:') if op[0] == 'html']   # with 220 plugins and configurations
+        rows = skeleton(panel, False)
+        assert not {row[0] for row in rows} & STRANGE and not [r for r in rows if 'data-evil' in r]
+        assert [r[0] for r in rows].count('details') == len(hostile_strings()) + 2
+
+
+STRANGE = {'img', 'iframe', 'object', 'x-evil', 'math', 'template', 'noscript', 'base', 'comment', 'script', 'style'}
+
+
+def test_hostile_texts_in_the_address_are_text(server: DashboardServer) -> None:
+    with httpx.Client(base_url=server.url) as client:
+        for text in (t for t in hostile_strings() if '\ud800' not in t):
             html = client.get('/jobs', params={'q': text, 'm': text, 'status': text, 'said': text}, headers=PAGE).text
-            assert not {row[0] for row in skeleton(html, True)} & {'img', 'iframe', 'x-evil', 'math', 'comment'}
+            assert not {row[0] for row in skeleton(html, True)} & (STRANGE - {'script'}), text
 
 
 def test_secrets_are_masked_everywhere(server: DashboardServer) -> None:
     secrets = ('sesame-open-7', 'hunter-2-pw', 'abcdefgh12345678', 'tok-9876543')
-    job = server.start('boom', message='refused: sesame-open-7 at https://me:hunter-2-pw@hub.local/x', log='token=tok-9876543')
+    job = server.start('boom', message='refused: sesame-open-7 at https://me:hunter-2-pw@hub.local/x',
+                       log='token=tok-9876543')
     server.wait_for(job, 'failed')
     slug = job['id']
     with httpx.Client(base_url=server.url) as client:
@@ -439,4 +459,5 @@ def test_nothing_grows_with_visitors(server: DashboardServer) -> None:
     before = process.num_fds(), process.num_threads()
     for _ in range(20): visit()
     wait_until(lambda: httpx.get(f'{server.url}/stats').json()['streams'] == 0, 10, 'streams to end')
-    wait_until(lambda: process.num_fds() <= before[0] + 2 and process.num_threads() <= before[1] + 2, 10, 'nothing to grow')
+    def has_not_grown() -> bool: return process.num_fds() <= before[0] + 2 and process.num_threads() <= before[1] + 2
+    wait_until(has_not_grown, 10, 'descriptors and threads to be as before')

@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from dashboard_server import DashboardServer, free_port, let_go, serve_dashboard, wait_until  # noqa: F401
+from tests.hostile import ALIVE
 
 pytestmark = [pytest.mark.limit(120),
-              pytest.mark.may_leave('children', reason='the running app and its worker, which `serve_dashboard` checks')]
+              pytest.mark.may_leave('children', reason='the running app and its worker: `serve_dashboard` checks')]
 
 
 @pytest.fixture(scope='module')
@@ -43,7 +44,8 @@ def wait_for_text(page, part: str) -> None:
 
 def wait_for_state(page, word: str) -> None:
     "Wait until the badge at the top says `word`."
-    page.wait_for_function('word => document.querySelector("[role=status] .jobs-badge")?.textContent === word', arg=word)
+    badge = 'document.querySelector("[role=status] .jobs-badge")'
+    page.wait_for_function(f'word => {badge}?.textContent === word', arg=word)
 
 
 def test_text_grows_and_a_refresh_and_a_second_tab_lose_and_double_nothing(server: DashboardServer, visitor) -> None:
@@ -297,3 +299,27 @@ def test_htmx_alone_polls(vendor: Path, visitor, tmp_path) -> None:
         assert text_of(visitor) == words(30)
 
 
+
+
+@pytest.mark.limit(300)
+def test_hostile_texts_come_alive_nowhere(visitor, tmp_path) -> None:
+    "As a page and as what the stream brings: both end in the DOM of a real browser"
+    with serve_dashboard(tmp_path, '--hostile') as server:
+        httpx.post(f'{server.url}/hostile', timeout=110)
+        visitor.add_init_script('window.evil = () => { window.caught = true }')
+        dialogs: list[str] = []
+        evil: list[str] = []
+        visitor.on('dialog', lambda d: (dialogs.append(d.message), d.dismiss()))
+        visitor.on('request', lambda r: 'evil' in r.url.partition('?')[0].rpartition('/')[2] and evil.append(r.url))
+        for start in range(0, 442, 50):
+            visitor.goto(f'{server.url}/cards?start={start}&count=50')
+            count = visitor.locator('article').count()
+            assert count == min(50, 442 - start)
+            texts = 'document.querySelectorAll("[data-at]:not([data-at=\'\'])")'   # that have come
+            visitor.wait_for_function(f'count => {texts}.length === count', arg=count)
+            assert visitor.evaluate('alive => document.querySelectorAll(alive).length', ALIVE) == 0
+        for url in ('/jobs', '/jobs?page=9'):
+            visitor.goto(server.url + url)
+            visitor.wait_for_function('window.jobsLive.sources.get("/jobs").epoch')
+            assert visitor.evaluate('alive => document.querySelectorAll(alive).length', ALIVE) == 0
+        assert not visitor.evaluate('window.caught') and not dialogs and not evil

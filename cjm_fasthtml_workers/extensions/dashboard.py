@@ -7,13 +7,14 @@ __all__ = ['Layout', 'Restart', 'restart_parameters', 'default_layout', 'JobRout
            'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable',
            'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
-# %% ../../nbs/extensions/dashboard.ipynb #ebbe55ec
+# %% ../../nbs/extensions/dashboard.ipynb #502c60a6
 import asyncio
 import inspect
 import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -62,7 +63,7 @@ def restart_parameters(
     if not own or not (takes_all or own.keys() <= named): return None
     return own
 
-# %% ../../nbs/extensions/dashboard.ipynb #e089aa6a
+# %% ../../nbs/extensions/dashboard.ipynb #ee1638c3
 Layout = Callable[..., Any]   # title, *content -> what a handler returns
 Restart = Callable[[BaseJobManager, BaseJob], Mapping[str, Any] | None]
 
@@ -75,13 +76,16 @@ class JobRoutes(APIRouter):
     def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits):
         super().__init__()
         self.managers: dict[str, BaseJobManager] = _keyed(managers)
-        self.guard, self.limits, self.look = guard, limits, Look(prefix)
+        self.guard, self.limits = guard, limits
+        self.look: Look = Look(prefix)
         self.epoch: str = secrets.token_hex(6)
-        self.title, self.per_page, self.layout = 'Jobs', 25, default_layout
+        self.title: str = 'Jobs'
+        self.per_page: int = 25
+        self.layout: Layout = default_layout
         self.restart: Restart = restart_parameters
         self.samples: Samples = Samples()
         self.watch: Watch = Watch(list(managers), self._take_samples)
-        self._sampled_at = float('-inf')
+        self._sampled_at: float = float('-inf')
         for m in managers: hide_secrets_of(m, secrets_of)
         self._registry_cache: dict[str, tuple[float, dict[str, Any]]] = {}
         for path, method, handler in _ROUTES:
@@ -240,7 +244,7 @@ def plugins(self:JobRoutes,
     names = dict.fromkeys([*getattr(manager, 'plugins', ()), *configs, *loaded])
     return [PluginInfo(n, configs.get(n), loaded.count(n)) for n in names]
 
-# %% ../../nbs/extensions/dashboard.ipynb #2e7a222d
+# %% ../../nbs/extensions/dashboard.ipynb #22e28cde
 _EVERY = {'facts': 0.2, 'card': 0.1}   # seconds between two looks
 _JOB_PARTS: dict[str, Callable[..., FT]] = {
     'status': JobStatus,
@@ -268,7 +272,7 @@ async def _render_job(self:JobRoutes, visitor: Visitor, kind: str, key: str, man
     if kind == 'actions': return JobActions(job, look, **can)
     text = read_text(manager, job_id) if is_finished(job) else None
     at = f'{self.epoch}.{text.at}' if text else ''
-    return JobCard(job, look, text.text if text else None, at, **can)
+    return JobCard(job, look, text.text if text else None, at, can_cancel=can['can_cancel'], can_retry=can['can_retry'])
 
 @patch
 async def _render_table(self:JobRoutes, visitor: Visitor, query: JobQuery) -> FT:
@@ -352,7 +356,7 @@ class _LiveResponse(EventResponse):
         try: await super().__call__(scope, receive, send)
         finally: self.release()
 
-# %% ../../nbs/extensions/dashboard.ipynb #626c1f41
+# %% ../../nbs/extensions/dashboard.ipynb #40bb927c
 @patch
 async def _live(self:JobRoutes, request: Request) -> Response:
     "What a page shows, as it changes."
@@ -365,20 +369,21 @@ async def _live(self:JobRoutes, request: Request) -> Response:
 
 @patch
 def _stream(self:JobRoutes, request: Request, view: View, gone: list[list[str]], client: str) -> Response:
-    held = self.limits.stream(client)
-    held.__enter__()
+    held = ExitStack()
+    held.enter_context(self.limits.stream(client))
     subscription, asked = self.watch.hub.subscribe(), time.monotonic()
     async def render(event: SSEEvent) -> SSEFrame | None:
         nonlocal asked
         if event.name == 'tick' and time.monotonic() - asked > _ASK_AGAIN_SECONDS:
             asked = time.monotonic()
-            if not await self._is_still_let_in(request, view.parts): return subscription.close()
+            if not await self._is_still_let_in(request, view.parts): subscription.close()
+            if subscription.is_over: return None
         ops = await view.ops(time.monotonic(), event.name != 'tick')
         if event.name == 'snapshot': ops += gone
         if view.is_over: subscription.close()
         return SSEFrame({'ops': ops}, 'ops') if ops else None
     response = _LiveResponse(subscription, render, self.watch.hub, 1000, _PRIVATE)
-    response.release = lambda: held.__exit__(None, None, None)
+    response.release = held.close
     return response
 
 @patch

@@ -53,7 +53,7 @@ class Echo:
         print(text, flush=True)
         report_progress(0.5, text)
         if fails: raise ValueError(text)
-        for c in chunks or (text,): yield c
+        yield from chunks or (text,)
         return {'text': text, text: text}
 
     def execute(self, **params): return {'text': ''.join(self.execute_stream(**params))}
