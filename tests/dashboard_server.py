@@ -67,6 +67,7 @@ class DashboardServer:
         "Start a `talker` that goes on only when the file is removed."
         file = self.folder/f'hold-{time.monotonic_ns()}'
         HOLDS.append(file)
+        file.touch()
         return self.start('talker', hold=str(file), **params), file
 
     def status(self, job: dict) -> str: return httpx.get(f"{self.url}/job/{job['id']}").json()['status']

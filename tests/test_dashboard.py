@@ -149,7 +149,6 @@ def test_client_that_never_reads_is_dropped_and_others_are_not_slowed(server: Da
 def test_streams_end_when_the_server_stops(tmp_path: Path) -> None:
     with serve_dashboard(tmp_path) as server:
         job, file = server.hold(count=3)
-        file.touch()
         with httpx.Client(base_url=server.url) as client:
             with stream(client, 'table:', 'workers:', f'text:{job["id"]}') as answer:
                 next(frames(answer))
@@ -205,7 +204,6 @@ def test_only_this_machine_without_authorize(server: DashboardServer) -> None:
 
 def test_a_job_of_somebody_else_is_like_one_that_is_not_there(owned: DashboardServer) -> None:
     job, file = owned.hold(count=2, owner='alice')
-    file.touch()
     owned.wait_for(job, 'running')
     base = job['url']
     unknown = base.replace(job['id'], '0' * 32)
@@ -273,7 +271,6 @@ def test_posts_from_elsewhere_change_nothing(server: DashboardServer, kind: str)
     done = server.start('talker', count=1)
     server.wait_for(done, 'completed')
     job, file = server.hold(count=2)
-    file.touch()
     server.wait_for(job, 'running')
     with httpx.Client(base_url=server.url) as client:
         before = client.get('/stats').json()

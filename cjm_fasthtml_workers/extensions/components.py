@@ -7,12 +7,12 @@ __all__ = ['DAISYUI', 'POLL_SECONDS', 'WORDS', 'FAULTS', 'clean', 'hide_secrets_
            'live_attrs', 'quote_query', 'Time', 'seconds_between', 'duration_words', 'Elapsed', 'Badge', 'sentence_of',
            'JobStatus', 'JobProgress', 'JobText', 'PostButton', 'CancelButton', 'JobActions', 'JobCard']
 
-# %% ../../nbs/extensions/components.ipynb #83a7568e
+# %% ../../nbs/extensions/components.ipynb #de86d469
 import hashlib
 import re
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -101,11 +101,12 @@ class Look:
     def key(self, job: BaseJob) -> str: return slug_of(job.id) + (f'.{self.manager}' if self.manager else '')
     def dom_id(self, job: BaseJob, part: str) -> str: return f'job-{self.key(job)}-{part}'
 
-# %% ../../nbs/extensions/components.ipynb #ec092fd5
+# %% ../../nbs/extensions/components.ipynb #8f97f188
 DAISYUI: dict[str, str] = {
     'badge': 'badge badge-ghost', 'badge-running': 'badge badge-info', 'badge-completed': 'badge badge-success',
-    'badge-failed': 'badge badge-error', 'badge-pending': 'badge badge-warning', 'button': 'btn btn-sm',
-    'danger': 'btn btn-sm btn-error btn-outline', 'card': 'card card-border bg-base-100 p-4 gap-2 jobs-stack',
+    'badge-failed': 'badge badge-error', 'badge-pending': 'badge badge-warning', 'badge-ready': 'badge badge-info',
+    'badge-starting': 'badge badge-warning', 'button': 'btn btn-sm',
+    'danger': 'btn btn-sm btn-error btn-outline', 'card': 'card card-border bg-base-100 jobs-card',
     'table': 'table table-sm jobs-rows', 'tab': 'btn btn-sm btn-ghost', 'tab-on': 'btn btn-sm btn-active',
     'error': 'alert alert-error alert-soft jobs-stack', 'field': 'input input-sm', 'bar': 'progress progress-info'}
 

@@ -290,7 +290,7 @@ async def _render_workers(self:JobRoutes, request: Request, key: str) -> FT:
     return WorkerPanel(self.managers[key].get_stats(), self.plugins(key), self.samples.of, self.look_of(key), title,
                        await may(Action.UNLOAD), await may(Action.RELOAD))
 
-# %% ../../nbs/extensions/dashboard.ipynb #bf893b93
+# %% ../../nbs/extensions/dashboard.ipynb #7be000ad
 _KINDS = {*_JOB_PARTS, 'actions', 'card', 'text', 'log'}
 
 @patch
@@ -308,8 +308,8 @@ async def part(self:JobRoutes,
         await self.guard.enter(request, Action.WORKERS)
         return HtmlPart(name, lambda: self._render_workers(request, key), every=0.9, looks=True)
     visitor = await self.guard.enter(request, Action.VIEW)
-    slug, _, of = key.partition('.')
-    of, manager, job = await self._job_for(visitor, Action.VIEW, slug, of)
+    slug, _, of = key.partition('.')   # `of` stays as the page says it: it is in the ids there
+    _, manager, job = await self._job_for(visitor, Action.VIEW, slug, of)
     if kind not in _KINDS: raise Refused(404, _GONE)
     is_over = partial(is_finished, job)
     if kind not in ('text', 'log'):
@@ -356,7 +356,7 @@ class _LiveResponse(EventResponse):
         try: await super().__call__(scope, receive, send)
         finally: self.release()
 
-# %% ../../nbs/extensions/dashboard.ipynb #40bb927c
+# %% ../../nbs/extensions/dashboard.ipynb #4af23a1e
 @patch
 async def _live(self:JobRoutes, request: Request) -> Response:
     "What a page shows, as it changes."
@@ -401,7 +401,7 @@ def _text_component(self:JobRoutes, part: TextPart) -> FT | None:
     slug, _, of = key.partition('.')
     found, text = self.find(slug, of), part.read(None)
     if found is None or text is None: return None
-    return JobText(found[2], text.text, f'{self.epoch}.{text.at}', text.is_cut, self.look_of(found[0]), kind)
+    return JobText(found[2], text.text, f'{self.epoch}.{text.at}', text.is_cut, self.look_of(of), kind)
 
 # %% ../../nbs/extensions/dashboard.ipynb #522bdda4
 _SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.',

@@ -399,7 +399,7 @@ _JS += ["""
 }
 """]
 
-# %% ../../nbs/extensions/live.ipynb #12c90af6
+# %% ../../nbs/extensions/live.ipynb #112f586f
 _JS += ["""
 let due
 const scan = () => {
@@ -417,7 +417,7 @@ document.addEventListener('visibilitychange', () => {
 window.addEventListener('pagehide', () => { for (const s of sources.values()) s.close() })
 window.addEventListener('pageshow', event => { if (event.persisted) for (const s of sources.values()) s.open() })
 document.addEventListener('htmx:beforeRequest', event => {
-  if (event.target.matches?.('[data-live]') && event.detail.elt === event.target) event.preventDefault()
+  if (event.detail.requestConfig?.path?.includes('/-/part?part=')) event.preventDefault()   // also of one that has ended
 })
 """]
 
@@ -528,7 +528,7 @@ _CSS += ["""
 .jobs-form [aria-busy=true] { opacity: .6; cursor: progress; }
 """]
 
-# %% ../../nbs/extensions/live.ipynb #8f124ed2
+# %% ../../nbs/extensions/live.ipynb #6e86e2b0
 _CSS += ["""
 .jobs-card { padding: 1rem 1.1rem; margin: 0; border: 1px solid var(--jobs-line); border-radius: .5rem;
   box-shadow: none; }
@@ -541,7 +541,8 @@ _CSS += ["""
   font-size: .92rem; }
 .jobs-facts dt { color: var(--jobs-soft); font-weight: 400; }
 .jobs-facts dd { margin: 0; overflow-wrap: anywhere; }
-.jobs-facts code { padding: 0; background: none; white-space: pre-wrap; color: inherit; }
+.jobs-facts code { display: block; padding: 0; max-height: 9rem; overflow: auto; background: none; color: inherit;
+  white-space: pre-wrap; }
 .jobs-meters { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
 .jobs-meter strong { display: block; }
 .jobs-chart { display: block; width: 100%; height: 2.2rem; color: var(--jobs-busy); }
