@@ -399,7 +399,7 @@ _JS += ["""
 }
 """]
 
-# %% ../../nbs/extensions/live.ipynb #112f586f
+# %% ../../nbs/extensions/live.ipynb #8d2a08eb
 _JS += ["""
 let due
 const scan = () => {
@@ -417,7 +417,8 @@ document.addEventListener('visibilitychange', () => {
 window.addEventListener('pagehide', () => { for (const s of sources.values()) s.close() })
 window.addEventListener('pageshow', event => { if (event.persisted) for (const s of sources.values()) s.open() })
 document.addEventListener('htmx:beforeRequest', event => {
-  if (event.detail.requestConfig?.path?.includes('/-/part?part=')) event.preventDefault()   // also of one that has ended
+  const path = event.detail.requestConfig?.path || ''
+  if (path.includes('/-/part?part=')) event.preventDefault()   // also for one that has ended
 })
 """]
 

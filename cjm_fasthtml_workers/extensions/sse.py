@@ -20,7 +20,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastcore.basics import patch
 from fastcore.xml import to_xml
@@ -104,7 +104,7 @@ class _Log:
         self.prefix, self.max_events = prefix, max_events
         self.events: list[SSEEvent] = []
         self.end = self.chars = 0   # the number of the newest event; how much text there is
-        self.is_gone = False   # nothing comes any more, and nothing has ended
+        self.has_ended = self.is_gone = False   # the newest event is the job's last; nothing comes, nobody knows why
         self.waiting: dict[_Keeper, set[Subscription]] = {}   # who sleeps until there is more
 
     @property
@@ -202,14 +202,15 @@ class _Job:
         self.due = 0.0   # when it will have
         self.kept_chars = 0   # how much text, once it has ended
         self.shelf: OrderedDict[str, _Job] = OrderedDict()   # where the hub keeps it
+        self.shown: weakref.ref[SSEEvent] | None = None   # the snapshot, while somebody has it and it is true
 
     @property
     def is_finished(self) -> bool: return self.facts['status'] in _ENDINGS
 
     def apply(self, name: str, data: dict[str, Any]) -> None:
+        self.shown = None
         if name == 'queued' and data.get('attempt', 1) != self.facts['attempt']: self.text = _Text(self.text.max_chars)
-        for key in _FACTS:
-            if key in data: self.facts[key] = _shorten(data[key])
+        if not self.is_finished: self.facts |= {key: _shorten(data[key]) for key in _FACTS if key in data}
         if name in _ENDINGS: self.facts['status'] = name
         if name == 'chunk': self.text.append(str(data.get('chunk', '')))
         if name == 'log':
@@ -243,7 +244,7 @@ class SSEHub:
     ):
         if min(max_jobs, max_events_per_job, subscriber_buffer, max_text_chars, max_log_lines) < 1:
             raise ValueError("a hub that keeps nothing can tell nothing")
-        if not min(heartbeat_seconds, stall_seconds) > 0 or not coalesce_seconds >= 0:
+        if not (heartbeat_seconds > 0 and stall_seconds > 0 and coalesce_seconds >= 0):
             raise ValueError("heartbeat_seconds and stall_seconds are more than 0, coalesce_seconds is not less")
         self.max_jobs, self.max_events_per_job, self.subscriber_buffer = max_jobs, max_events_per_job, subscriber_buffer
         self.heartbeat_seconds, self.stall_seconds = heartbeat_seconds, stall_seconds
@@ -300,6 +301,7 @@ def _append(self:SSEHub, job: _Job | None, event_type: str, name: str, data: dic
         if job.is_finished and name != 'log': return
         if not job.is_finished: job.log.append(event_type, data)
         job.apply(name, data)
+        job.log.has_ended = job.is_finished
         self._shelve(job)
         self._wake(job.log)
     self._log.append(event_type, data)
@@ -409,6 +411,7 @@ class Subscription:
         self._log, self._position, self._first = log, position, first
         self._ready: deque[SSEEvent] = deque()
         self._keeper: _Keeper | None = None
+        self.connection: _Connection | None = None   # where a response is sent
         self._sleeper: asyncio.Future | None = None
         self.heartbeat_seconds: float = hub.heartbeat_seconds
         self.heard_at: float = time.monotonic()   # when its client last got something
@@ -419,11 +422,9 @@ class Subscription:
     def is_over(self) -> bool:
         "Whether it has ended, or has nothing to tell since its client has seen the job's end."
         if self.end_reason is not None: return True
-        return self._first is None and self.job_id is not None and self._has_seen_the_end()
+        return self._first is None and self._has_seen_the_end()
 
-    def _has_seen_the_end(self) -> bool:
-        log = self._log
-        return self._position == log.end and bool(log.events) and log.events[-1].name in _ENDINGS
+    def _has_seen_the_end(self) -> bool: return self._log.has_ended and self._position == self._log.end
 
     def __aiter__(self) -> 'Subscription': return self
 
@@ -447,7 +448,7 @@ def subscribe(self:SSEHub,
     job_id: str | None = None,  # None: of all jobs and workers, until the hub is closed
     last_event_id: str | None = None,  # As the client sent it; whatever it is
     *,
-    names: Collection[str] | None = None  # Of the events wanted, such as {'completed', 'failed'}; None: all
+    names: Collection[str] | None = None  # Of the events wanted, beside a job's last; None: all
 ) -> Subscription:
     "What is known, and what happens from now on; `TooManySubscribers` if there is no room."
     with self.lock:
@@ -462,8 +463,9 @@ def subscribe(self:SSEHub,
         first = None
         if position is None:
             position = log.end - 1 if job is not None and job.is_finished else log.end
-            first = SSEEvent(log.id_of(position), 'snapshot', self._snapshot_of(job_id, job))
-        subscription = Subscription(self, job_id, log, position, first, None if names is None else frozenset(names))
+            first = self._first_event(log.id_of(position), job_id, job)
+        wanted = None if names is None else frozenset(names) if job_id is None else _ENDINGS.union(names)
+        subscription = Subscription(self, job_id, log, position, first, wanted)
         self._subscribers.add(subscription)
         return subscription
 
@@ -472,6 +474,13 @@ def _log_to_come(self:SSEHub, job_id: str) -> _Log:
     log = self._awaited.get(job_id)
     if log is None: log = self._awaited[job_id] = self._new_log(self.max_events_per_job)
     return log
+
+@patch
+def _first_event(self:SSEHub, id: str, job_id: str | None, job: _Job | None) -> SSEEvent:
+    if job is not None and job.shown is not None and (shown := job.shown()) is not None: return shown
+    event = SSEEvent(id, 'snapshot', self._snapshot_of(job_id, job))
+    if job is not None: job.shown = weakref.ref(event)   # a thousand that come at once get the same
+    return event
 
 @patch
 def _snapshot_of(self:SSEHub, job_id: str | None, job: _Job | None) -> dict[str, Any]:
@@ -508,9 +517,9 @@ def _read(self:Subscription) -> list[SSEEvent]:
         events = self._log.read(self._position, _TAKE)
         self._position += len(events)
         if self.names is not None: events = [e for e in events if e.name in self.names]
-        if self.job_id is not None and self._has_seen_the_end(): self._end('finished')
+        if self._has_seen_the_end(): self._end('finished')
         if events: return events
-    if self.job_id is not None and self._has_seen_the_end(): self._end('finished')
+    if self._has_seen_the_end(): self._end('finished')
     elif self._log.is_gone: self._end('forgotten')
     return []
 
@@ -552,14 +561,18 @@ def _is_stopping(server: Any) -> bool:
 # %% ../../nbs/extensions/sse.ipynb #6e3a7a69
 _GRACE_SECONDS = 1.0  # for a client to take what it was sent, once its stream is over
 
-def _transport_of(servers: list[Any], scope: Mapping[str, Any]) -> Any:  # None: it is not known
+class _Connection(NamedTuple):
+    server: Any
+    transport: Any
+
+def _connection_of(servers: list[Any], scope: Mapping[str, Any]) -> _Connection | None:
     "The connection that this request came by."
-    connections = [c for s in servers for c in list(s.server_state.connections)]
-    for c in connections:
-        if getattr(getattr(c, 'cycle', None), 'scope', None) is scope: return c.transport
+    connections = [(s, c) for s in servers for c in list(s.server_state.connections)]
+    for s, c in connections:
+        if getattr(getattr(c, 'cycle', None), 'scope', None) is scope: return _Connection(s, c.transport)
     client = tuple(scope.get('client') or ())
-    same = (c for c in connections if client and tuple(getattr(c, 'client', None) or ()) == client)
-    return next((c.transport for c in same), None)
+    same = (_Connection(s, c.transport) for s, c in connections if tuple(getattr(c, 'client', None) or ()) == client)
+    return next(same, None) if client else None
 
 async def _finish_writing(transport: Any) -> None:
     "Wait until the client has taken what it was sent, but not for long."
@@ -573,11 +586,16 @@ class _Keeper:
     "Wakes the subscriptions of one event loop, and looks after them."
     def __init__(self, hub: SSEHub, loop: asyncio.AbstractEventLoop):
         self.hub, self.loop = hub, loop
-        self.servers: list[Any] = _servers_on(loop)
+        self.find_servers()
         self.subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._due: list[set[Subscription]] = []
-        self._flushes_at: float | None = None
+        self._will_flush: bool = False
         loop.call_later(_TICK_SECONDS, self._tick)
+
+    def find_servers(self) -> None:
+        "Look which ones there are."
+        self.servers: list[Any] = _servers_on(self.loop)
+        self._looked_at: float = time.monotonic()
 
     def wake(self, subscriptions: set[Subscription]) -> None:
         "From any thread, with the hub's lock held."
@@ -598,14 +616,16 @@ class _Keeper:
 
     def flush_later(self) -> None:
         "From any thread, with the hub's lock held."
-        if self._flushes_at is not None: return
-        self._flushes_at = time.monotonic() + self.hub.coalesce_seconds
-        self.call(self.loop.call_later, self.hub.coalesce_seconds, self._flush)
+        if self._will_flush: return
+        self._will_flush = True
+        delay = min(job.due for job in self.hub._dirty) - time.monotonic()
+        self.call(self.loop.call_later, max(delay, 0), self._flush)
 
     def _flush(self) -> None:
         with self.hub.lock:
-            self._flushes_at = None
-            self.hub._flush_all()
+            self._will_flush = False
+            for job in [j for j in self.hub._dirty if j.due <= time.monotonic()]: self.hub._flush(job)
+            if self.hub._dirty: self.flush_later()
 
     def close(self) -> None:
         "End all subscriptions. On the loop."
@@ -614,23 +634,34 @@ class _Keeper:
 # %% ../../nbs/extensions/sse.ipynb #20d4c4c8
 @patch
 def _tick(self:_Keeper) -> None:
-    now, subscriptions = time.monotonic(), list(self.subscriptions)
+    now = time.monotonic()
+    subscriptions = [s for s in self.subscriptions if s.end_reason is None or s.busy_since is not None]
     if not subscriptions:
         with self.hub.lock: self.hub._keepers.pop(self.loop, None)
         return
-    if self.is_stopping(): self.close()
-    for s in subscriptions: s._check(now)
     self.loop.call_later(_TICK_SECONDS, self._tick)
-
-@patch
-def find_servers(self:_Keeper) -> None:
-    "Look again."
-    self.servers = _servers_on(self.loop)
+    is_stopping = self.is_stopping()
+    for s in subscriptions:
+        if is_stopping if s.connection is None else _is_stopping(s.connection.server): s._end('closed')
+        s._check(now)
 
 @patch
 def is_stopping(self:_Keeper) -> bool:
-    "Whether the server that runs here has been told to stop."
+    "Whether every server that runs here has been told to stop."
+    if self.servers and all(map(_is_stopping, self.servers)): self.look_again()   # that may be of a life before
     return bool(self.servers) and all(map(_is_stopping, self.servers))
+
+@patch
+def look_again(self:_Keeper) -> None:
+    "Look which servers there are, if that was not done just now."
+    if time.monotonic() - self._looked_at > 5 * _TICK_SECONDS: self.find_servers()
+
+@patch
+def connection_of(self:_Keeper, scope: Mapping[str, Any]) -> _Connection | None:
+    "By which connection a request came; None with a server that is not known."
+    if (found := _connection_of(self.servers, scope)) is not None: return found
+    self.look_again()
+    return _connection_of(self.servers, scope)
 
 # %% ../../nbs/extensions/sse.ipynb #7af5d947
 @patch
@@ -652,7 +683,6 @@ def _bound(self:Subscription) -> _Keeper:
         self._keeper = keeper = hub._keepers[loop]
         keeper.subscriptions.add(self)
         hub._flush_all()   # what nobody waited for until now
-    if keeper.is_stopping(): keeper.find_servers()   # they may be of a life before
     if keeper.is_stopping(): self._end('closed')
     return keeper
 
@@ -683,6 +713,7 @@ def _to_data(made: Any) -> str:
 def _to_frames(event: SSEEvent, made: Any) -> bytes:
     frames = made if isinstance(made, list | tuple) and any(isinstance(m, SSEFrame) for m in made) else [made]
     frames = [f if isinstance(f, SSEFrame) else SSEFrame(f) for f in frames if f is not None]
+    if not frames and event.name in _ENDINGS: frames = [SSEFrame('')]
     out = [encode_frame(event=f.event or event.name, data=_to_data(f.data), id=event.id if f is frames[-1] else None)
            for f in frames]
     return b''.join(out)
@@ -724,11 +755,12 @@ async def _wait_disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
 # %% ../../nbs/extensions/sse.ipynb #19c594e3
 @patch
 async def _serve(self:EventResponse, scope: Any, receive: Any, send: Any, start: dict[str, Any]) -> None:
+    self.subscription.connection = self.subscription._bound().connection_of(scope)
     sender, listener = asyncio.ensure_future(self._send(send, start)), asyncio.ensure_future(_wait_disconnect(receive))
     self.subscription.abort = sender.cancel
     try:
         await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
-        if sender.done(): await self._part(scope, sender.cancelled(), listener)
+        if sender.done(): await self._part(sender.cancelled(), listener)
     finally:
         self.subscription.abort = None
         for task in (sender, listener): task.cancel()
@@ -737,14 +769,12 @@ async def _serve(self:EventResponse, scope: Any, receive: Any, send: Any, start:
             elif isinstance(done, Exception): raise done
 
 @patch
-async def _part(self:EventResponse, scope: Any, is_stalled: bool, listener: asyncio.Future) -> None:
+async def _part(self:EventResponse, is_stalled: bool, listener: asyncio.Future) -> None:
     "The stream is over: leave a connection that the server can close."
-    if not is_stalled and self.subscription.end_reason != 'closed': return
-    keeper = self.subscription._keeper
-    transport = _transport_of(keeper.servers, scope) if keeper is not None else None
-    if transport is None: return
-    if not is_stalled: return await _finish_writing(transport)
-    transport.abort()
+    connection = self.subscription.connection
+    if connection is None or not (is_stalled or self.subscription.end_reason == 'closed'): return
+    if not is_stalled: return await _finish_writing(connection.transport)
+    connection.transport.abort()
     await asyncio.wait({listener}, timeout=_GRACE_SECONDS)
 
 @patch
@@ -774,7 +804,7 @@ async def _frames_of(self:EventResponse, event: SSEEvent) -> bytes:
         return _to_frames(event, await made if inspect.isawaitable(made) else made)
     except Exception:
         _log.exception("%s was not rendered; the next event goes on", event.type)
-        return encode_frame(data=None, id=event.id)
+        return _to_frames(event, None) or encode_frame(data=None, id=event.id)
 
 def sse_response(
     subscription: Subscription,
@@ -789,12 +819,18 @@ def sse_response(
 
 # %% ../../nbs/extensions/sse.ipynb #e187903b
 class _FanOut:
-    def __init__(self, broadcasters: tuple[EventBroadcasterProtocol, ...]): self.broadcasters = broadcasters
+    def __init__(self, broadcasters: tuple[EventBroadcasterProtocol, ...]):
+        self.hubs: list[SSEHub] = [b for b in broadcasters if isinstance(b, SSEHub)]
+        self.others: list[EventBroadcasterProtocol] = [b for b in broadcasters if not isinstance(b, SSEHub)]
 
     async def broadcast(self, event_type: str, data: dict[str, Any]) -> None:
-        calls = [b.broadcast(event_type, dict(data)) for b in self.broadcasters]
-        for done in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(done, Exception): _log.error("a broadcaster failed on %s", event_type, exc_info=done)
+        for hub in self.hubs: hub.publish(event_type, data)
+        if len(self.others) == 1: return await self._tell(self.others[0], event_type, data)   # no task
+        await asyncio.gather(*(self._tell(b, event_type, dict(data)) for b in self.others))
+
+    async def _tell(self, broadcaster: EventBroadcasterProtocol, event_type: str, data: dict[str, Any]) -> None:
+        try: await broadcaster.broadcast(event_type, data)
+        except Exception: _log.exception("a broadcaster failed on %s", event_type)
 
 def fan_out(
     *broadcasters: EventBroadcasterProtocol

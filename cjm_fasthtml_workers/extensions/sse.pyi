@@ -15,7 +15,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from fastcore.basics import patch
 from fastcore.xml import to_xml
 from starlette.responses import Response
@@ -66,6 +66,7 @@ class _Log:
     events: list[SSEEvent]
     end: int
     chars: int
+    has_ended: bool
     is_gone: bool
     waiting: dict[_Keeper, set[Subscription]]
 
@@ -133,6 +134,7 @@ class _Job:
     due: float
     kept_chars: int
     shelf: OrderedDict[str, _Job]
+    shown: weakref.ref[SSEEvent] | None
 
     def __init__(self, job_id: str, worker_type: str, log: _Log, max_chars: int, max_lines: int): ...
 
@@ -228,6 +230,8 @@ class SSEHub:
 
     def _log_to_come(self, job_id: str) -> _Log: ...
 
+    def _first_event(self, id: str, job_id: str | None, job: _Job | None) -> SSEEvent: ...
+
     def _snapshot_of(self, job_id: str | None, job: _Job | None) -> dict[str, Any]: ...
 
     def close(self) -> None:
@@ -250,6 +254,7 @@ class Subscription:
     _first: SSEEvent | None
     _ready: deque[SSEEvent]
     _keeper: _Keeper | None
+    connection: _Connection | None
     _sleeper: asyncio.Future | None
     heartbeat_seconds: float
     heard_at: float
@@ -304,7 +309,11 @@ def _servers_on(loop: asyncio.AbstractEventLoop) -> list[Any]:
 def _is_stopping(server: Any) -> bool: ...
 _GRACE_SECONDS = 1.0
 
-def _transport_of(servers: list[Any], scope: Mapping[str, Any]) -> Any:
+class _Connection(NamedTuple):
+    server: Any
+    transport: Any
+
+def _connection_of(servers: list[Any], scope: Mapping[str, Any]) -> _Connection | None:
     """The connection that this request came by."""
     ...
 
@@ -316,12 +325,17 @@ class _Keeper:
     """Wakes the subscriptions of one event loop, and looks after them."""
     hub: SSEHub
     loop: asyncio.AbstractEventLoop
-    servers: list[Any]
     subscriptions: weakref.WeakSet[Subscription]
     _due: list[set[Subscription]]
-    _flushes_at: float | None
+    _will_flush: bool
+    servers: list[Any]
+    _looked_at: float
 
     def __init__(self, hub: SSEHub, loop: asyncio.AbstractEventLoop): ...
+
+    def find_servers(self) -> None:
+        """Look which ones there are."""
+        ...
 
     def wake(self, subscriptions: set[Subscription]) -> None:
         """From any thread, with the hub's lock held."""
@@ -347,12 +361,16 @@ class _Keeper:
 
     def _tick(self) -> None: ...
 
-    def find_servers(self) -> None:
-        """Look again."""
+    def is_stopping(self) -> bool:
+        """Whether every server that runs here has been told to stop."""
         ...
 
-    def is_stopping(self) -> bool:
-        """Whether the server that runs here has been told to stop."""
+    def look_again(self) -> None:
+        """Look which servers there are, if that was not done just now."""
+        ...
+
+    def connection_of(self, scope: Mapping[str, Any]) -> _Connection | None:
+        """By which connection a request came; None with a server that is not known."""
         ...
 
 @dataclass(frozen=True)
@@ -384,7 +402,7 @@ class EventResponse(Response):
 
     async def _serve(self, scope: Any, receive: Any, send: Any, start: dict[str, Any]) -> None: ...
 
-    async def _part(self, scope: Any, is_stalled: bool, listener: asyncio.Future) -> None:
+    async def _part(self, is_stalled: bool, listener: asyncio.Future) -> None:
         """The stream is over: leave a connection that the server can close."""
         ...
 
@@ -403,11 +421,14 @@ def sse_response(subscription: Subscription, *, render: Callable[[SSEEvent], Any
     ...
 
 class _FanOut:
-    broadcasters: tuple[EventBroadcasterProtocol, ...]
+    hubs: list[SSEHub]
+    others: list[EventBroadcasterProtocol]
 
     def __init__(self, broadcasters: tuple[EventBroadcasterProtocol, ...]): ...
 
     async def broadcast(self, event_type: str, data: dict[str, Any]) -> None: ...
+
+    async def _tell(self, broadcaster: EventBroadcasterProtocol, event_type: str, data: dict[str, Any]) -> None: ...
 
 def fan_out(*broadcasters: EventBroadcasterProtocol) -> EventBroadcasterProtocol:
     """One broadcaster that is all of them."""
