@@ -81,7 +81,9 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
         return JSONResponse({'id': job.id, 'url': jobs.look_of('' if not several else manager.worker_type).url(job)})
 
     @rt('/own')
-    async def own(): return Titled('My own page', P('With a card.'), *[JobCard(j, jobs.look) for j in first.get_all_jobs()[-3:]])
+    async def own():
+        cards = [JobCard(j, jobs.look) for j in first.get_all_jobs()[-3:]]
+        return Titled('My own page', P('With a card.'), *cards)
 
     @rt('/many', methods=['post'])
     async def many(count: int):

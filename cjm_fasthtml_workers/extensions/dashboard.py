@@ -7,7 +7,7 @@ __all__ = ['Layout', 'Restart', 'restart_parameters', 'default_layout', 'JobRout
            'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable',
            'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
-# %% ../../nbs/extensions/dashboard.ipynb #502c60a6
+# %% ../../nbs/extensions/dashboard.ipynb #7673210f
 import asyncio
 import inspect
 import re
@@ -30,10 +30,12 @@ from ..core.config import JobOptions
 from ..core.errors import JobQueueFull, WorkersError
 from ..core.masking import secret_values
 from ..core.worker import error_line
-from .components import (DAISYUI, CancelButton, JobActions, JobCard, JobProgress,
+from .components import DAISYUI  # noqa: F401
+from .components import (CancelButton, JobActions, JobCard, JobProgress,
                                                         JobStatus, JobText, Look, PostButton, clean,
                                                         hide_secrets_of, id_of, mask_known, slug_of)
-from .guard import EVERYBODY, Action, Guard, Limits, Refused, Visitor
+from .guard import EVERYBODY  # noqa: F401
+from .guard import Action, Guard, Limits, Refused, Visitor
 from .live import (ASSETS, HtmlPart, TextPart, TextRead, View, Watch, live_headers,
                                                   read_log, read_text)
 from .panels import (Entry, JobError, JobFacts, JobFilter, JobQuery, JobResult,

@@ -21,8 +21,10 @@ from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobQueueFull as JobQueueFull, WorkersError as WorkersError
 from ..core.masking import secret_values as secret_values
 from ..core.worker import error_line as error_line
-from .components import DAISYUI as DAISYUI, CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, mask_known as mask_known, slug_of as slug_of
-from .guard import EVERYBODY as EVERYBODY, Action as Action, Guard as Guard, Limits as Limits, Refused as Refused, Visitor as Visitor
+from .components import DAISYUI as DAISYUI
+from .components import CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, mask_known as mask_known, slug_of as slug_of
+from .guard import EVERYBODY as EVERYBODY
+from .guard import Action as Action, Guard as Guard, Limits as Limits, Refused as Refused, Visitor as Visitor
 from .live import ASSETS as ASSETS, HtmlPart as HtmlPart, TextPart as TextPart, TextRead as TextRead, View as View, Watch as Watch, live_headers as live_headers, read_log as read_log, read_text as read_text
 from .panels import Entry as Entry, JobError as JobError, JobFacts as JobFacts, JobFilter as JobFilter, JobQuery as JobQuery, JobResult as JobResult, JobsTable as JobsTable, PluginInfo as PluginInfo, Samples as Samples, WorkerPanel as WorkerPanel, find_jobs as find_jobs
 from .sse import EventResponse as EventResponse, SSEEvent as SSEEvent, SSEFrame as SSEFrame
