@@ -246,7 +246,7 @@ def plugins(self:JobRoutes,
     names = dict.fromkeys([*getattr(manager, 'plugins', ()), *configs, *loaded])
     return [PluginInfo(n, configs.get(n), loaded.count(n)) for n in names]
 
-# %% ../../nbs/extensions/dashboard.ipynb #22e28cde
+# %% ../../nbs/extensions/dashboard.ipynb #37a502b5
 _EVERY = {'facts': 0.2, 'card': 0.1}   # seconds between two looks
 _JOB_PARTS: dict[str, Callable[..., FT]] = {
     'status': JobStatus,
@@ -278,10 +278,10 @@ async def _render_job(self:JobRoutes, visitor: Visitor, kind: str, key: str, man
 
 @patch
 async def _render_table(self:JobRoutes, visitor: Visitor, query: JobQuery) -> FT:
-    entries, many = await self.visible(visitor), len(self.managers) > 1
-    rows = find_jobs(entries, query, self.per_page).rows
-    mine = {id(e.job) for e in rows if not is_finished(e.job) and await self.guard.may(visitor, Action.CANCEL, e.job)}
-    return JobsTable(entries, query, self.look, self.per_page, lambda e: id(e.job) in mine, many)
+    found, many = find_jobs(await self.visible(visitor), query, self.per_page), len(self.managers) > 1
+    going = [e.job for e in found.rows if not is_finished(e.job)]
+    mine = {id(job) for job in going if await self.guard.may(visitor, Action.CANCEL, job)}
+    return JobsTable(found, query, self.look, self.per_page, lambda e: id(e.job) in mine, many)
 
 @patch
 async def _render_workers(self:JobRoutes, request: Request, key: str) -> FT:

@@ -49,7 +49,7 @@ class JobQuery:
         "As the query of a URL."
         return urlencode({k: v for k in ('status', 'q', 'm', 'page') if (v := getattr(self, k)) not in ('', 1)})
 
-# %% ../../nbs/extensions/panels.ipynb #b0988162
+# %% ../../nbs/extensions/panels.ipynb #f6f60ce4
 class Entry(NamedTuple):
     "A job, and whose it is."
     job: BaseJob
@@ -76,7 +76,9 @@ def find_jobs(
 ) -> Listing:
     "The page of jobs that `query` asks for."
     q = query.q.lower()
-    found = [e for e in entries if (not query.m or e.manager == query.m) and (not q or _has_text(e, q))]
+    found = list(entries)
+    if query.m: found = [e for e in found if e.manager == query.m]
+    if q: found = [e for e in found if _has_text(e, q)]
     counts = Counter(e.job.status for e in found)
     counts[''] = len(found)
     if query.status: found = [e for e in found if e.job.status == query.status]
@@ -111,7 +113,7 @@ def _nothing(query: JobQuery, look: Look) -> FT:
         return P('No jobs yet. They appear here as soon as the app starts one.', cls=look.cls('empty'))
     return P('No job is like that. ', A('Show all', href=look.prefix), cls=look.cls('empty'))
 
-# %% ../../nbs/extensions/panels.ipynb #75572708
+# %% ../../nbs/extensions/panels.ipynb #063f24df
 def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_owners: bool,
          mask: Callable[[str], str]) -> FT:
     job, here = entry.job, replace(look, manager=entry.manager)
@@ -130,7 +132,7 @@ def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_own
               id=here.dom_id(job, 'row'), data_status=job.status if job.status in WORDS else None)
 
 def JobsTable(
-    entries: Iterable[Entry | BaseJob],  # In order of arrival
+    entries: Iterable[Entry | BaseJob] | Listing,  # In order of arrival; or what `find_jobs` found
     query: JobQuery | None = None,
     look: Look | None = None,
     per_page: int = 50,
@@ -141,7 +143,8 @@ def JobsTable(
 ) -> FT:
     "Jobs with filters and counts, newest first."
     look, query = look or Look(), query or JobQuery()
-    found = find_jobs((e if isinstance(e, Entry) else Entry(e) for e in entries), query, per_page)
+    found = entries if isinstance(entries, Listing) else find_jobs(
+        (e if isinstance(e, Entry) else Entry(e) for e in entries), query, per_page)
     owners = any(e.job.owner is not None for e in found.rows)
     heads = ['State', 'Job', *['Manager'] * has_managers, *['Owner'] * owners, 'Created', 'Took']
     rows = [_row(e, look, can_cancel(e), has_managers, owners, mask) for e in found.rows]
