@@ -789,6 +789,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live.Watch._hear_one': ( 'extensions/live.html#watch._hear_one',
                                                                                                                 'cjm_fasthtml_workers/extensions/live.py'),
+                                                      'cjm_fasthtml_workers.extensions.live.Watch._stop_hearing': ( 'extensions/live.html#watch._stop_hearing',
+                                                                                                                    'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live.Watch._tick': ( 'extensions/live.html#watch._tick',
                                                                                                             'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live.Watch.start': ( 'extensions/live.html#watch.start',

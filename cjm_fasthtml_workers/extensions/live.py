@@ -6,9 +6,10 @@
 __all__ = ['Op', 'LIVE_JS', 'LIVE_CSS', 'ASSETS', 'TextRead', 'read_text', 'read_log', 'HtmlPart', 'TextPart', 'View', 'Watch',
            'live_headers']
 
-# %% ../../nbs/extensions/live.ipynb #788eecff
+# %% ../../nbs/extensions/live.ipynb #b543416c
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from ..core.errors import JobNotFound
 from .components import clean
 from .sse import SSEHub
 from ..managers.base import BaseJobManager
+
+_log = logging.getLogger(__name__)
 
 # %% ../../nbs/extensions/live.ipynb #fdec63d1
 class TextRead(NamedTuple):
@@ -140,7 +143,7 @@ class View:
         self.is_over = is_over
         return out
 
-# %% ../../nbs/extensions/live.ipynb #ccadceed
+# %% ../../nbs/extensions/live.ipynb #b8894327
 _LINGER_SECONDS = 30.0
 
 @dataclass(eq=False)
@@ -152,22 +155,22 @@ class Watch:
     tick_seconds: float = 1.0
     hub: SSEHub = field(default_factory=lambda: SSEHub(max_jobs=1, subscriber_buffer=1000))
     _ticker: asyncio.Task | None = None
-    _hearers: list[asyncio.Task] = field(default_factory=list)
+    _hearers: dict[int, asyncio.Task] = field(default_factory=dict)
 
     def start(self) -> None:
         "Begin on the running loop, if that has not been done."
         loop = asyncio.get_running_loop()
         if self._ticker is not None and self._ticker.get_loop() is loop and not self._ticker.done(): return
-        self._hearers = []
+        self._hearers = {}
         self._ticker = loop.create_task(self._tick())
 
     def stop(self) -> None:
         "End the tasks. On their loop."
-        for task in (self._ticker, *self._hearers):
-            if task is not None: task.cancel()
-        self._ticker, self._hearers = None, []
+        if self._ticker is not None: self._ticker.cancel()
+        self._ticker = None
+        self._stop_hearing()
 
-# %% ../../nbs/extensions/live.ipynb #df869078
+# %% ../../nbs/extensions/live.ipynb #33a9313f
 @patch
 async def _tick(self:Watch) -> None:
     watched = time.monotonic()
@@ -175,16 +178,24 @@ async def _tick(self:Watch) -> None:
         now = time.monotonic()
         if self.hub.subscribers: watched = now
         is_watched = now - watched < _LINGER_SECONDS
-        if is_watched and all(t.done() for t in self._hearers): self._hear()
-        elif not is_watched:
-            for task in self._hearers: task.cancel()
-        self.on_tick()
+        if is_watched: self._hear()
+        else: self._stop_hearing()
+        try: self.on_tick()
+        except Exception: _log.exception("the workers could not be looked at; the pages go on")
         self.hub.publish('pages:tick', {'job_id': None})
         await asyncio.sleep(self.tick_seconds)
 
 @patch
 def _hear(self:Watch) -> None:
-    self._hearers = [asyncio.get_running_loop().create_task(self._hear_one(m)) for m in self.managers]
+    "Hear every manager that is not being heard."
+    for n, manager in enumerate(self.managers):
+        if n not in self._hearers or self._hearers[n].done():
+            self._hearers[n] = asyncio.get_running_loop().create_task(self._hear_one(manager))
+
+@patch
+def _stop_hearing(self:Watch) -> None:
+    for task in self._hearers.values(): task.cancel()
+    self._hearers = {}
 
 @patch
 async def _hear_one(self:Watch, manager: BaseJobManager) -> None:

@@ -3,6 +3,7 @@
 __all__ = ['Op', 'LIVE_JS', 'LIVE_CSS', 'ASSETS', 'TextRead', 'read_text', 'read_log', 'HtmlPart', 'TextPart', 'View', 'Watch', 'live_headers']
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from ..core.errors import JobNotFound as JobNotFound
 from .components import clean as clean
 from .sse import SSEHub as SSEHub
 from ..managers.base import BaseJobManager as BaseJobManager
+_log = logging.getLogger(__name__)
 
 class TextRead(NamedTuple):
     """A piece of a text."""
@@ -88,7 +90,7 @@ class Watch:
     tick_seconds: float = 1.0
     hub: SSEHub = field(default_factory=lambda: SSEHub(max_jobs=1, subscriber_buffer=1000))
     _ticker: asyncio.Task | None = None
-    _hearers: list[asyncio.Task] = field(default_factory=list)
+    _hearers: dict[int, asyncio.Task] = field(default_factory=dict)
 
     def start(self) -> None:
         """Begin on the running loop, if that has not been done."""
@@ -100,7 +102,11 @@ class Watch:
 
     async def _tick(self) -> None: ...
 
-    def _hear(self) -> None: ...
+    def _hear(self) -> None:
+        """Hear every manager that is not being heard."""
+        ...
+
+    def _stop_hearing(self) -> None: ...
 
     async def _hear_one(self, manager: BaseJobManager) -> None: ...
 
