@@ -721,6 +721,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                  'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard._wants_page': ( 'extensions/dashboard.html#_wants_page',
                                                                                                                       'cjm_fasthtml_workers/extensions/dashboard.py'),
+                                                           'cjm_fasthtml_workers.extensions.dashboard._without_bodies': ( 'extensions/dashboard.html#_without_bodies',
+                                                                                                                          'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.default_layout': ( 'extensions/dashboard.html#default_layout',
                                                                                                                          'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.job_routes': ( 'extensions/dashboard.html#job_routes',

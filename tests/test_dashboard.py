@@ -305,6 +305,20 @@ def test_plugins_are_unloaded_and_reloaded(server: DashboardServer) -> None:
 
 # --- Not too much ---
 
+def test_large_bodies_are_not_even_read(server: DashboardServer) -> None:
+    job = server.start('talker', count=1)
+    process = psutil.Process(server.popen.pid)
+    before = process.memory_info().rss
+    for headers in ({'content-type': 'application/json'}, {'content-type': 'text/plain'}, {}):
+        with socket.create_connection(('127.0.0.1', int(server.url.rpartition(':')[2])), timeout=20) as line:
+            fields = ''.join(f'{k}: {v}\r\n' for k, v in headers.items())
+            line.sendall(f'POST {job["url"]}/cancel HTTP/1.1\r\nhost: localhost\r\n{fields}'
+                         'content-length: 1000000000\r\n\r\n'.encode())
+            assert line.recv(100).startswith(b'HTTP/1.1 413')
+    with httpx.Client(base_url=server.url) as client:
+        assert client.post(f'{job["url"]}/cancel', content=iter([b'x=1'])).status_code == 411
+    assert process.memory_info().rss - before < 50 * 2**20
+
 def test_floods_are_limited(tmp_path: Path) -> None:
     with serve_dashboard(tmp_path, '--strict') as server:   # 5 streams, 30 cancels and 10 starts in a minute
         job = server.start('talker', count=1)

@@ -65,7 +65,7 @@ def restart_parameters(
     if not own or not (takes_all or own.keys() <= named): return None
     return own
 
-# %% ../../nbs/extensions/dashboard.ipynb #ee1638c3
+# %% ../../nbs/extensions/dashboard.ipynb #4fcbf1ba
 Layout = Callable[..., Any]   # title, *content -> what a handler returns
 Restart = Callable[[BaseJobManager, BaseJob], Mapping[str, Any] | None]
 
@@ -98,6 +98,9 @@ class JobRoutes(APIRouter):
     def to_app(self, app: FastHTML) -> None:
         "Add the routes to `app`, and what live components need to its pages."
         super().to_app(app)
+        names = {r[3] for r in self.routes}
+        for route in app.router.routes:
+            if getattr(route, 'name', None) in names: route.app = _without_bodies(route.app)
         app.hdrs.extend(live_headers(self.prefix))
 
     def look_of(self, key: str) -> Look: return Look(self.look.prefix, self.look.classes, key)
@@ -106,6 +109,19 @@ class JobRoutes(APIRouter):
         if time.monotonic() - self._sampled_at < self.samples.seconds: return
         self._sampled_at = time.monotonic()
         self.samples.take([w.get('pid') for m in self.managers.values() for w in m.get_stats()['workers']])
+
+# %% ../../nbs/extensions/dashboard.ipynb #b5f058c6
+_LARGEST_BODY = 2**16   # nothing of it is ever used
+
+def _without_bodies(inner: Any) -> Any:
+    "FastHTML reads what is posted before a handler is asked: a large body is refused before that."
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = Request(scope).headers
+        length, refused = headers.get('content-length', '0'), None
+        if 'transfer-encoding' in headers: refused = PlainTextResponse('How long is the body?', 411)
+        elif not length.isdigit() or int(length[:12]) > _LARGEST_BODY: refused = PlainTextResponse('Too large.', 413)
+        await (inner if refused is None else refused)(scope, receive, send)
+    return app
 
 def _keyed(managers: Sequence[BaseJobManager]) -> dict[str, BaseJobManager]:
     "Each manager under a word that can stand in a URL; a single one needs none."

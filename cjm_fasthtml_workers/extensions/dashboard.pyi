@@ -153,6 +153,11 @@ class JobRoutes(APIRouter):
     async def _unload(self, request: Request) -> Response: ...
 
     async def _reload(self, request: Request) -> Response: ...
+_LARGEST_BODY = 2 ** 16
+
+def _without_bodies(inner: Any) -> Any:
+    """FastHTML reads what is posted before a handler is asked: a large body is refused before that."""
+    ...
 
 def _keyed(managers: Sequence[BaseJobManager]) -> dict[str, BaseJobManager]:
     """Each manager under a word that can stand in a URL; a single one needs none."""
