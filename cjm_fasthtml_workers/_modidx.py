@@ -547,8 +547,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'cjm_fasthtml_workers/core/worker.py'),
                                                   'cjm_fasthtml_workers.core.worker._Requests.__init__': ( 'core/worker.html#_requests.__init__',
                                                                                                            'cjm_fasthtml_workers/core/worker.py'),
-                                                  'cjm_fasthtml_workers.core.worker._Requests._wait_read': ( 'core/worker.html#_requests._wait_read',
-                                                                                                             'cjm_fasthtml_workers/core/worker.py'),
                                                   'cjm_fasthtml_workers.core.worker._Requests.detach': ( 'core/worker.html#_requests.detach',
                                                                                                          'cjm_fasthtml_workers/core/worker.py'),
                                                   'cjm_fasthtml_workers.core.worker._Requests.get': ( 'core/worker.html#_requests.get',

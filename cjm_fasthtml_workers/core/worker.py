@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import context
 from .adapters import default_result_adapter
-from .channels import (Files, Receiver, Sealed, Sender, plain_copy, seal, unread_bytes,
-                                                wait_turn)
+from .channels import (Files, Receiver, Sealed, Sender, plain_copy, seal, wait_turn)
 from .context import JobContext, encodable
 from .errors import ChannelClosed, MessageTooLarge
 from .words import Fault, WorkerRequestType, WorkerResponseType
@@ -433,30 +432,21 @@ def _watch(control: Receiver) -> None:
     except BaseException: _end_group()
 
 # %% ../../nbs/core/worker.ipynb #7e9ce571
-_READ_SECONDS = 1.0  # for what a job has printed
-
 class _Requests(Receiver):
     "The requests, without those that were sent ahead and taken back."
-    def __init__(self, fd: int, turn_fd: int, output_fd: int = -1):
+    def __init__(self, fd: int, turn_fd: int):
         super().__init__(fd)
-        self._turns, self._output = Receiver(turn_fd), Receiver(output_fd)   # for their descriptors
+        self._turns = Receiver(turn_fd)   # for its descriptor
 
     def get(self, timeout: float | None = None) -> Any:
         "The next request that holds; raises `queue.Empty` after `timeout` seconds, `ChannelClosed` at the end."
         while True:
             message = super().get(timeout)
-            if not isinstance(message, dict) or 'ahead' not in message: return message
-            self._wait_read()
-            if wait_turn(self._turns.fd): return message
-
-    def _wait_read(self) -> None:
-        "What the job before has printed is to be read first: or it would be taken for the next one's, or the reverse."
-        until = time.monotonic() + _READ_SECONDS
-        while _quietly(unread_bytes, self._output.fd) and time.monotonic() < until: time.sleep(0.0005)
+            if not isinstance(message, dict) or 'ahead' not in message or wait_turn(self._turns.fd): return message
 
     def detach(self) -> int:
-        "The descriptor, which is the caller's from now on; the others are closed."
-        for end in (self._turns, self._output): end.close()
+        "The descriptor, which is the caller's from now on; the other one is closed."
+        self._turns.close()
         return super().detach()
 
 # %% ../../nbs/core/worker.ipynb #7a7d7e51
@@ -526,7 +516,7 @@ def child_main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C in the terminal: the app decides
     _die_with_parent(parent_pid)
     faulthandler.enable()
-    requests, control = _Requests(request_fd, turn_fd, os.dup(2)), Receiver(control_fd)
+    requests, control = _Requests(request_fd, turn_fd), Receiver(control_fd)
     spec = requests.get()
     results, responses = (Sender(fd, spec['max_message_bytes']) for fd in (result_fd, response_fd))
     results.window, results.files = spec['result_queue_size'], Files(file_fd)

@@ -341,6 +341,7 @@ def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
 # %% ../../nbs/managers/base.ipynb #a8ead001
 _AHEAD_SECONDS = 0.002  # of work that may lie in a worker's pipe: what a hand-over takes, a few times
 _MOST_AHEAD = 64  # jobs
+_FIRST_JOBS = 16  # of a worker, that print nothing: so it may be one that never does
 
 @patch
 def _room_ahead(self:BaseJobManager, handle: WorkerHandle) -> int:
@@ -356,7 +357,8 @@ def _note_pace(self:BaseJobManager, handle: WorkerHandle, seconds: float) -> Non
     "A job took so long; how many such jobs may lie in the pipe?"
     pace = handle.pace_seconds
     handle.pace_seconds = seconds if pace == math.inf else 0.8 * pace + 0.2 * seconds
-    if self._may_send_ahead: handle.most_ahead = min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(handle.pace_seconds, 1e-6)))
+    if not self._may_send_ahead or handle.has_printed or handle.jobs_done < _FIRST_JOBS: handle.most_ahead = 0
+    else: handle.most_ahead = min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(handle.pace_seconds, 1e-6)))
 
 @patch
 def _send_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> None:
@@ -910,7 +912,10 @@ def on_output(self:BaseJobManager, handle: WorkerHandle, data: bytes) -> None:
     if _log.isEnabledFor(logging.INFO):
         for text in texts: _log.info("worker %s: %s", handle.pid, text[:2000])
     with self._lock:
-        if handle.job is not None and texts: self._note_lines(handle.job, texts)
+        if handle.job is None or not texts: return
+        handle.has_printed = True
+        self._call_back(handle)   # whose lines they were, nobody could say
+        self._note_lines(handle.job, texts)
 
 def _printed(line: bytes) -> str:
     return line.rstrip(b'\r').rsplit(b'\r', 1)[-1].decode('utf-8', 'replace')   # a bar redraws its line

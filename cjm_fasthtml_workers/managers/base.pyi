@@ -489,6 +489,7 @@ def _options_of(job: BaseJob) -> JobOptions: ...
 def _event_data(job: BaseJob) -> dict[str, Any]: ...
 _AHEAD_SECONDS = 0.002
 _MOST_AHEAD = 64
+_FIRST_JOBS = 16
 
 def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
     """Whether nothing about it could take long but the job itself."""
