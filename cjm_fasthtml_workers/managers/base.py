@@ -30,6 +30,7 @@ from ..core.channels import Sealed, Unreadable, plain_copy, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
 from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge,
                                               WorkerStartError)
+from ..core.masking import MASK, secret_values
 from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..core.worker import error_line, error_traceback, readable_line
 from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProtocol,
@@ -134,6 +135,7 @@ def _begin(self:BaseJobManager) -> None:
     self._is_recycling = is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
     self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
                         and getattr(type(self).extract_job_result, 'is_instant', False))
+    self._secrets: tuple[str, ...] = ()   # values that plugins and workers were given and nobody is to see
     self._can_lend = True
     self._may_send_ahead = cfg.max_workers == 1 and not is_recycling   # with two, the later job might begin sooner
     self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
@@ -303,7 +305,9 @@ def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) ->
 def _request(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> dict[str, Any]:
     request = {'type': 'execute', 'job_id': record.job.id, 'plugin_name': record.plugin_name,
                'stream': record.stream, 'params': record.params}
-    if record.config and record.plugin_name not in handle.configured: request['config'] = seal(record.config)
+    if record.config and record.plugin_name not in handle.configured:
+        request['config'] = seal(record.config)
+        self._keep_secret(record.config)
     return request
 
 @patch
@@ -530,10 +534,24 @@ def _init_worker(self:BaseJobManager,
         load = self._slots[handle.index].loaded
         if load is None and self.worker_config.load_plugins == 'on_first_use': load = []
         if load is None and self.plugin_registry is not None: load = list(configs)
+        self._keep_secret(configs, handle.launch.env)
         handle.send({'type': WorkerRequestType.INIT.value, 'plugin_configs': seal(configs), 'load': load})
         handle.configured, handle.is_initialised = configs, True
         for command in handle.early: handle.send(command)
 
+# %% ../../nbs/managers/base.ipynb #5ec2e7a1
+@patch
+def _keep_secret(self:BaseJobManager, *configs: Mapping[str, Any]) -> None:
+    "Show nobody what stands under secret names in these."
+    found = {*self._secrets, *secret_values(list(configs))}
+    self._secrets = tuple(sorted(found, key=len, reverse=True))   # one may be a part of another
+
+@patch
+def _hide(self:BaseJobManager, text: str) -> str:
+    for secret in self._secrets: text = text.replace(secret, MASK)
+    return text
+
+# %% ../../nbs/managers/base.ipynb #5ec2e7a2
 @patch
 def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
     if self.plugin_registry is None: return {}
@@ -699,7 +717,7 @@ def _handle_progress(self:BaseJobManager, message: dict[str, Any]) -> None:
         record = self._book.find(message['job_id'])
         if record is None or record.is_finished: return
         if message['fraction'] is not None: record.job.progress = message['fraction']
-        record.job.status_message = message['message'] or record.job.status_message
+        record.job.status_message = self._hide(message['message'] or record.job.status_message)
         self._tell('progress', record)
 
 # %% ../../nbs/managers/base.ipynb #4f7f4fca
@@ -802,6 +820,8 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     "Put the end into the book and tell; called with the lock held."
     if record.deadline is not None: record.deadline.cancel()
     record.kills += ending.killed_worker
+    if ending.error is not None: ending.error = self._hide(ending.error)
+    if ending.traceback is not None: ending.traceback = self._hide(ending.traceback)
     if self._may_retry(record, ending): return self._try_again(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
     if not self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
@@ -907,7 +927,7 @@ def on_output(self:BaseJobManager, handle: WorkerHandle, data: bytes) -> None:
     "A worker printed something. In the supervisor's thread."
     *lines, handle.tail = (handle.tail + data).split(b'\n')
     if len(handle.tail) > _MAX_LINE: lines, handle.tail = [*lines, handle.tail], b''
-    texts = [text for line in lines if (text := _printed(line))]
+    texts = [self._hide(text) for line in lines if (text := _printed(line))]
     handle.last_lines.extend(texts)
     if _log.isEnabledFor(logging.INFO):
         for text in texts: _log.info("worker %s: %s", handle.pid, text[:2000])
@@ -1331,6 +1351,7 @@ async def reload_plugin(
     cfg = self.worker_config
     sealed = _seal_params(config, cfg.max_message_bytes)
     snapshot = sealed.open()
+    self._keep_secret(snapshot)
     asked: list[WorkerHandle] = []
     answers: list[dict[str, Any]] = []
     def is_needed(handle: WorkerHandle) -> bool:

@@ -22,6 +22,7 @@ from ..core import context as context
 from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, plain_copy as plain_copy, seal as seal
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
+from ..core.masking import MASK as MASK, secret_values as secret_values
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerStreamChunk as WorkerStreamChunk
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
@@ -64,6 +65,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     _standbys: list[WorkerHandle]
     _fork_server: ForkServer | None
     _at_exit: Callable[[], None] | None
+    _secrets: tuple[str, ...]
 
     def __init__(self, worker_type: str, category: Any, supports_streaming: bool=False, worker_config: WorkerConfig | None=None, plugin_registry: PluginRegistryProtocol | None=None, resource_manager: ResourceManagerProtocol | None=None, event_broadcaster: EventBroadcasterProtocol | None=None):
         """Initialize the job manager."""
@@ -188,6 +190,12 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _init_worker(self, handle: WorkerHandle | None=None) -> None:
         """Send initialization message to worker with plugin configurations."""
         ...
+
+    def _keep_secret(self, *configs: Mapping[str, Any]) -> None:
+        """Show nobody what stands under secret names in these."""
+        ...
+
+    def _hide(self, text: str) -> str: ...
 
     def _registry_configs(self) -> dict[str, Any]: ...
 
