@@ -1145,6 +1145,7 @@ async def cancel_job(
 ) -> bool:  # True if cancellation successful
     "Cancel a job: take it out of the backlog, or end its run."
     self._hub.use_loop()
+    if self._supervisor is not None: self._refuse_forks()
     with self._lock:
         record = self._book.find(job_id)
         if record is None or record.is_finished: return False
@@ -1152,7 +1153,6 @@ async def cancel_job(
         if is_waiting: self._note_end(record, _Ending(JobStatus.CANCELLED))
     self._wakeups.flush()
     if is_waiting: return True
-    self._refuse_forks()
     ticket: concurrent.futures.Future = concurrent.futures.Future()
     self._supervisor.call(self._cancel, record, ticket)
     return await asyncio.shield(asyncio.wrap_future(ticket))
