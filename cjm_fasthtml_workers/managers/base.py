@@ -290,8 +290,12 @@ def _hand_over(self:BaseJobManager) -> None:
         if record is None: return   # those that wait have a pause before them, or are on their way
         if not idle: return self._send_ahead(self._slots[0].handle)
         handle = idle[0] if len(idle) == 1 else pick_worker(record.plugin_name, idle)
+        try: request = self._request(handle, record)
+        except Exception as e:
+            self._note_end(record, _failed(Fault.START_FAILED, f"its configuration cannot be sent: {error_line(e)}"))
+            continue
         self._note_start(handle, record)
-        handle.send_job(self._request(handle, record))
+        handle.send_job(request)
 
 @patch
 def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
@@ -380,7 +384,8 @@ def _send_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> None:
 
 def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
     "Whether nothing about it could take long but the job itself."
-    return record.plugin_name in handle.loaded and not isinstance(record.params, Sealed)
+    is_ready = record.plugin_name in handle.loaded and (record.plugin_name in handle.configured or not record.config)
+    return is_ready and not isinstance(record.params, Sealed)
 
 # %% ../../nbs/managers/base.ipynb #a8ead002
 @patch
