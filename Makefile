@@ -12,11 +12,12 @@ WHAT_IT_NEEDS := settings.ini pyproject.toml setup.py
 help:      ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# most tests wait most of the time; each file stays together, for the sake of what its tests share
-TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# most tests wait most of the time, so there are more at once than this machine has cores; each file stays together,
+# for the sake of what its tests share
+AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/dev          ## run all notebooks and all tests
-	@failed=0; $(PY) -m tools.check lessons || failed=1; $(PY) -m pytest $(TWO) $(ARGS) || failed=1; exit $$failed
+	@failed=0; $(PY) -m tools.check lessons || failed=1; $(PY) -m pytest $(AT_ONCE) $(ARGS) || failed=1; exit $$failed
 
 lessons: .venv/dev       ## run all notebooks; what they show must be what is saved in them
 	$(PY) -m tools.check lessons
