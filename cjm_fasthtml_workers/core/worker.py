@@ -342,7 +342,7 @@ def _stream(outbox: _Outbox, job: JobContext, chunks: Iterator[Any]) -> Any:
         try: chunk = next(chunks)
         except StopIteration as stop: return text.result() if stop.value is None else stop.value
         chunk = encodable(chunk if type(chunk) is str else str(chunk))
-        if len(chunk) <= _PIECE: outbox.put_text(job.job_id, chunk)
+        if 0 < len(chunk) <= _PIECE: outbox.put_text(job.job_id, chunk)
         else:
             for i in range(0, len(chunk), _PIECE): outbox.put_text(job.job_id, chunk[i:i + _PIECE])
         text.append(chunk)
