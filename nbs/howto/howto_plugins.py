@@ -1,5 +1,9 @@
 """Plugins for the how-to pages. A worker imports them, so they live in a module."""
 import time
+import wave
+from array import array
+
+from cjm_fasthtml_workers.core.context import report_progress
 
 
 class Chat:
@@ -23,3 +27,22 @@ class Trainer:
         for epoch in tqdm(range(epochs), desc='Training'):
             for _ in tqdm(range(steps), desc=f'Epoch {epoch + 1}', leave=False): time.sleep(0.002)
         return {'text': f'{epochs} epochs done'}
+
+
+class Listener:
+    "Stands in for a speech recogniser: hears a sound file second by second."
+    def __init__(self, config): self.pause = config.get('pause', 0.02)   # load the model here
+
+    def execute_stream(self, path):
+        with wave.open(path) as sound:
+            seconds = -(-sound.getnframes() // sound.getframerate())
+            for n in range(seconds):
+                yield self.hear(n, sound.readframes(sound.getframerate()))
+                report_progress((n + 1) / seconds, f'{n + 1} of {seconds} seconds')
+
+    def hear(self, n, frames):
+        time.sleep(self.pause)
+        what = 'a tone' if max(array('h', frames)) > 1000 else 'silence'
+        return f'{n // 60}:{n % 60:02} {what}\n'
+
+    def execute(self, **params): return ''.join(self.execute_stream(**params))
