@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ def blocks(): return re.findall(r'^```python\n(.*?)^```', README.read_text(), re
 
 @pytest.fixture
 def folder(tmp_path):
-    shout, main, transcription, run = blocks()
-    for name, code in {'shout': shout, 'main': main, 'transcription': transcription, 'run': run}.items():
+    names = ('shout', 'main', 'pages', 'transcription', 'run')
+    for name, code in zip(names, blocks(), strict=True):
         (tmp_path/f'{name}.py').write_text(code)
     return tmp_path
 
@@ -42,13 +43,14 @@ def group_is_alive(pgid):
     except ProcessLookupError: return False
     return True
 
-def test_ten_lines(folder):
+@contextmanager
+def serving(folder, script):
+    "The app of `script`: its address. It ends with Ctrl-C, says no traceback and leaves no process."
     port = free_port()
-    app = subprocess.Popen([sys.executable, 'main.py'], cwd=folder, env={**os.environ, 'PORT': str(port)},
+    app = subprocess.Popen([sys.executable, script], cwd=folder, env={**os.environ, 'PORT': str(port)},
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try:
-        page = get(f'http://127.0.0.1:{port}/', limit=30)
-        assert 'SO MUCH DEPENDS UPON' in page, page
+        yield f'http://127.0.0.1:{port}'
         app.send_signal(signal.SIGINT)
         said, _ = app.communicate(timeout=30)
     finally:
@@ -56,6 +58,20 @@ def test_ten_lines(folder):
         app.wait(10)
         app.stdout.close()
     assert 'Traceback' not in said, said
+
+def test_ten_lines(folder):
+    with serving(folder, 'main.py') as url:
+        page = get(f'{url}/', limit=30)
+        assert 'SO MUCH DEPENDS UPON' in page, page
+
+def test_pages(folder):
+    with serving(folder, 'pages.py') as url:
+        job = re.search('href="(/jobs/[0-9a-f]+)"', get(f'{url}/', limit=30))[1]
+        deadline = time.monotonic() + 30
+        while 'SO MUCH DEPENDS UPON' not in (page := get(url + job, limit=1)):
+            assert time.monotonic() < deadline, page
+            time.sleep(0.1)
+        assert job in get(f'{url}/jobs', limit=1)
 
 def test_own_manager(folder):
     done = subprocess.run([sys.executable, 'run.py'], cwd=folder, capture_output=True, text=True, timeout=60)
