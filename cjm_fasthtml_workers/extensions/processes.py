@@ -77,6 +77,7 @@ def is_held(
     "Whether the process that made this `LifeSign` lives."
     try: fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError: return False
+    except PermissionError: return True   # another user's: who cannot ask must not assume
     try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError: return True
     else: return False
