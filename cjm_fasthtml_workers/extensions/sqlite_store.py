@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -364,32 +365,32 @@ def _as_column(name: str, value: Any) -> Any:
 # %% ../../nbs/extensions/sqlite_store.ipynb #11691aad
 _OWN = frozenset({'id', 'result', 'metadata', *_PLAIN})
 
-class _Seen:
-    "A job with some of its fields changed, as it will look to others soon."
-    def __init__(self, job: Any, changes: dict[str, Any]): self._job, self._changes = job, changes
-    def __getattr__(self, name: str) -> Any:
-        return self._changes[name] if name in self._changes else getattr(self._job, name)
+@cache
+def _own_fields(cls: type) -> tuple[str, ...]: return tuple(f.name for f in fields(cls) if f.name not in _OWN)   # type: ignore[arg-type]
 
-def _names(job: Any) -> list[str]:
-    "Of a job's fields, and of what its class sets beside them."
-    names = [f.name for f in fields(job)]
-    return names + [n for n in getattr(job, '__dict__', ()) if n not in names and not n.startswith('_')]
+def _own_names(job: Any) -> list[str]:
+    "What its class has beyond `BaseJob`, also beside its fields."
+    names = _own_fields(type(job))
+    return [*names, *(n for n in getattr(job, '__dict__', ()) if n not in _OWN and n not in names and n[0] != '_')]
 
-def _plain_columns(job: Any, changes: dict[str, Any]) -> dict[str, Any]:
-    row = {}
+def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    "The columns, and those values that do not fit into theirs."
+    row, odd = {}, {}
     for name in _PLAIN:
         value = changes[name] if name in changes else getattr(job, name, None)
         if name == 'status': value = str(value)
-        if name == 'progress' and type(value) is int: value = float(value)
-        row[name] = value if _fits(name, value) else _as_column(name, value)
-    return row
+        elif name == 'progress' and type(value) is int: value = float(value)
+        row[name] = value
+        if _fits(name, value): continue
+        row[name], odd[name] = _as_column(name, value), value
+    return row, odd
 
-def _json_columns(job: Any, changes: dict[str, Any], classes: Classes) -> dict[str, Any]:
-    seen = _Seen(job, changes)
-    odd = [n for n in _names(job) if n not in _OWN or n in _FIT and n != 'status' and not _fits(n, getattr(seen, n))]
-    return {'metadata': storable(seen.metadata, 'job.metadata', classes),
-            'fields': storable_fields(seen, odd, 'job', classes) if odd else None,
-            'result': None if seen.result is None else storable(seen.result, 'the result', classes)}
+def _json_columns(job: Any, changes: dict[str, Any], odd: dict[str, Any], classes: Classes) -> dict[str, Any]:
+    metadata, result = changes.get('metadata', job.metadata), changes.get('result', job.result)
+    own = {n: changes[n] if n in changes else getattr(job, n) for n in _own_names(job) if hasattr(job, n)} | odd
+    return {'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
+            'fields': storable_fields(own, 'job', classes) if own else None,
+            'result': None if result is None else storable(result, 'the result', classes)}
 
 @patch
 def _row_of(self:SQLiteJobStore, stored: StoredJob) -> dict[str, Any]:
@@ -397,11 +398,12 @@ def _row_of(self:SQLiteJobStore, stored: StoredJob) -> dict[str, Any]:
     try: name = self.classes.name(type(job))
     except TypeError as e: raise NotStorable('the job', str(e)) from e
     if not _fits('priority', job.priority): raise NotStorable('job.priority', "it is not a number of 64 bits")
+    plain, odd = _plain_columns(job, {})
     return {'id': _key(job.id), 'worker_type': stored.worker_type, 'app': self._app, 'class': name,
             'plugin_name': stored.plugin_name, 'max_retries': min(options.max_retries, 2**62),
             'timeout_seconds': options.timeout_seconds, 'stream': int(stored.stream),
             'params': storable(stored.params or {}, 'params', self.classes),
-            **_plain_columns(job, {}), **_json_columns(job, {}, self.classes)}
+            **plain, **_json_columns(job, {}, odd, self.classes)}
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #68cf6aee
 def _job_of(row: dict[str, Any], classes: Classes) -> Any:
@@ -583,13 +585,13 @@ def _rows_of(self:SQLiteJobStore, batch: list[_Op]) -> tuple[dict[str, _Row], di
 def _changed_row(self:SQLiteJobStore, op: _Op) -> _Row:
     more: dict[str, Any] = {'metadata': None, 'fields': None, 'result': None}   # as they are
     if op.kind == 'end': more |= self._end_of(op)
-    row = {'id': _key(op.job_id), **_plain_columns(op.job, op.changes), **more}
+    row = {'id': _key(op.job_id), **_plain_columns(op.job, op.changes)[0], **more}
     if op.kind == 'end' and row['completed_at'] is None: row['completed_at'] = _now()
     return row
 
 @patch
 def _end_of(self:SQLiteJobStore, op: _Op) -> dict[str, Any]:
-    try: return _json_columns(op.job, op.changes, self.classes)
+    try: return _json_columns(op.job, op.changes, _plain_columns(op.job, op.changes)[1], self.classes)
     except NotStorable as e:   # then this is how the job ended
         op.changes = {**op.changes, 'status': JobStatus.FAILED.value, 'fault': Fault.BAD_PAYLOAD.value, 'error': str(e),
                       'result': None, 'progress': op.job.progress}
