@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -150,6 +150,7 @@ def _connect(path: Path, busy_seconds: float, synchronous: str = 'NORMAL') -> sq
     try:
         con.execute('PRAGMA trusted_schema=OFF')
         con.execute('PRAGMA cell_size_check=ON')
+        check_schema(con, path)   # before anything is written: another program's file stays as it is
         con.execute('PRAGMA journal_mode=WAL')
         con.execute(f'PRAGMA synchronous={synchronous}')
         con.execute('PRAGMA journal_size_limit=16777216')
@@ -163,11 +164,10 @@ def _make_file(path: Path) -> None:
     new = path.with_name(f'{path.name}.new-{secrets.token_hex(8)}')
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
-        con = sqlite3.connect(new, isolation_level=None)
-        for setting in (f'application_id={APPLICATION_ID}', 'auto_vacuum=INCREMENTAL', 'journal_mode=WAL'):
-            con.execute(f'PRAGMA {setting}')
-        con.executescript(f'BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;')
-        con.close()
+        with closing(sqlite3.connect(new, isolation_level=None)) as con:
+            for setting in ('auto_vacuum=INCREMENTAL', f'application_id={APPLICATION_ID}', 'journal_mode=WAL'):
+                con.execute(f'PRAGMA {setting}')   # the first must be the first: it holds for a file without a page only
+            con.executescript(f'BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;')
         _sync(new)
         with suppress(FileExistsError): os.link(new, path)
         _sync(path.parent)
@@ -696,13 +696,18 @@ def _execute(self:SQLiteJobStore, con: sqlite3.Connection, s: _Statement, refuse
         rows = [s.values[i:i + width] for i in range(0, len(s.values), width)]
         for row in rows: self._execute(con, _statements([row], _INSERT, keyed=True)[0], refused)
         return
-    if s.keys and n < len(s.keys): refused.update(self._strangers(con, s.keys))
+    if s.keys and n < len(s.keys): refused.update(self._strangers(con, s))
 
 @patch
-def _strangers(self:SQLiteJobStore, con: sqlite3.Connection, keys: list[str]) -> dict[str, Exception]:
-    "Those that have no row of ours."
-    own = {key for key in keys if con.execute('SELECT 1 FROM jobs WHERE id=? AND app=?', (key, self._app)).fetchone()}
-    return {key: JobNotFound(f"the store has no such job of this app: {id_of_key(key)!r}") for key in keys if key not in own}
+def _strangers(self:SQLiteJobStore, con: sqlite3.Connection, s: _Statement) -> dict[str, Exception]:
+    "Those rows of an update that are not now as it says."
+    width, out = 1 + len(_CHANGING), {}
+    for i, key in enumerate(s.keys):
+        wanted = dict(zip(_CHANGING, s.values[i*width + 1:(i + 1)*width]))
+        found = con.execute('SELECT status, attempt, completed_at FROM jobs WHERE id=? AND app=?', (key, self._app)).fetchone()
+        if found == tuple(wanted[c] for c in ('status', 'attempt', 'completed_at')): continue
+        out[key] = JobNotFound(f"the store has no open job of this app with the id {id_of_key(key)!r}")
+    return out   # type: ignore[return-value]
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #5302b25c
 _INSERT_CHUNKS = ("INSERT OR REPLACE INTO chunks(job, first, texts) SELECT jobs.seq, v.column2, v.column3 "
@@ -793,7 +798,10 @@ def attach(self:SQLiteJobStore,
 ) -> Recovered:
     "Begin to work for a manager: take over the jobs of apps that are gone. Waits for the disk."
     if worker_type in self._managers: raise ValueError(f"a manager of {worker_type!r} is attached already")
-    recovered = self._call(lambda con: self._take_over(con, worker_type, max_finished))
+    try: recovered = self._call(lambda con: self._take_over(con, worker_type, max_finished))
+    except BaseException:
+        if not self._managers: self._leave()
+        raise
     self._managers[worker_type] = flush
     return recovered
 
@@ -928,6 +936,9 @@ def _release(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str) -> 
     con.execute("UPDATE jobs SET app=NULL WHERE app=? AND worker_type=? AND status IN ('pending', 'running')",
                 (self._app, worker_type))
 
+_SIGN_OUT = ("DELETE FROM apps WHERE id=?1 AND NOT EXISTS "
+             "(SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))")
+
 @patch
 def _leave(self:SQLiteJobStore) -> None:
     "The last manager is gone: end the thread, close the file."
@@ -936,8 +947,8 @@ def _leave(self:SQLiteJobStore) -> None:
         self._change.notify_all()
     if thread is not None: thread.join(2*self.busy_seconds + 1)
     if thread is not None and thread.is_alive(): return _log.error("%s: the store's thread does not end", self.path)
-    with suppress(sqlite3.Error): self._con().execute('DELETE FROM apps WHERE id=?1 AND NOT EXISTS (SELECT 1 FROM jobs '
-                                                      "WHERE app=?1 AND status IN ('pending', 'running'))", (self._app,))
+    with suppress(sqlite3.Error):
+        if self._writer is not None: self._writer.execute(_SIGN_OUT, (self._app,))
     if self._sign is not None: self._sign.close()
     if self._writer is not None: self._writer.close()
     with self._reading:

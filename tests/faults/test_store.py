@@ -88,7 +88,7 @@ def test_killed_at_random_moments_under_load(tmp_path):
             deadline = time.monotonic() + 30
             while len(said(tmp_path, 'ready')) == before:
                 assert app.popen.poll() is None and time.monotonic() < deadline, app.err
-                if rng.random() < .01: break   # also while it opens the file
+                if rng.random() < .001: break   # also while it opens the file
                 time.sleep(.002)
             time.sleep(rng.uniform(0, .3))
             assert app.popen.poll() is None, app.err
