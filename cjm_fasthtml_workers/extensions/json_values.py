@@ -31,7 +31,7 @@ class Classes:
     def __init__(self,
         known: Iterable[type] = ()  # Found also when their module has moved, or is not imported by its own name
     ):
-        self.known = {class_name(cls): cls for cls in known}
+        self.known: dict[str, type] = {class_name(cls): cls for cls in known}
         for cls in self.known.values():
             if not _is_suitable(cls): raise TypeError(f"neither a dataclass nor an enum: {cls!r}")
 
@@ -184,7 +184,7 @@ def storable(
     value: Any,
     where: str = 'the value',  # What the caller calls it, for the message
     classes: Classes | None = None  # None: those that are imported
-) -> str:  # JSON, in ASCII
+) -> str:  # JSON
     "The text of `value` in the file; `NotStorable` names what cannot be in it."
     return _text_of(lambda: _pack(value, classes or Classes()), where)
 
@@ -192,12 +192,12 @@ def storable_fields(
     values: dict[str, Any],  # Attributes, by name
     where: str = 'the value',
     classes: Classes | None = None
-) -> str:  # JSON, in ASCII: a mapping
+) -> str:  # JSON: a mapping
     "The text of some attributes of something."
     return _text_of(lambda: _pack_fields(values, classes or Classes()), where)
 
 def _text_of(pack: Callable[[], Any], where: str) -> str:
-    try: return json.dumps(pack(), separators=(',', ':'), allow_nan=False)
+    try: return json.dumps(pack(), ensure_ascii=False, separators=(',', ':'), allow_nan=False)
     except _Unfit as e: raise NotStorable(where + ''.join(reversed(e.steps)), e.why) from None
     except (RecursionError, ValueError) as e: raise NotStorable(where, str(e)) from e
 

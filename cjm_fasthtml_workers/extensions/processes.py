@@ -62,7 +62,7 @@ class LifeSign:
     def __init__(self,
         path: str | os.PathLike  # Made here
     ):
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

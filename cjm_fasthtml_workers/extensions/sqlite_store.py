@@ -241,10 +241,10 @@ class SQLiteJobStore:
     ):
         if synchronous not in ('NORMAL', 'FULL'): raise ValueError(f"synchronous is NORMAL or FULL, not {synchronous!r}")
         if not os.fspath(path) or os.fspath(path) == ':memory:': raise ValueError("a store is a file: name its path")
-        self.path = Path(path).absolute()
+        self.path: Path = Path(path).absolute()
         self.synchronous, self.max_finished, self.max_age_seconds = synchronous, max_finished, max_age_seconds
         self.make_directory, self.busy_seconds, self.patience_seconds = make_directory, busy_seconds, patience_seconds
-        self.classes = Classes(classes)
+        self.classes: Classes = Classes(classes)
         self._begin()
         with self._reading: self._open_reader()
 
