@@ -683,6 +683,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                        'cjm_fasthtml_workers/extensions/json_values.py'),
                                                              'cjm_fasthtml_workers.extensions.json_values._unpacks_items': ( 'extensions/json_values.html#_unpacks_items',
                                                                                                                              'cjm_fasthtml_workers/extensions/json_values.py'),
+                                                             'cjm_fasthtml_workers.extensions.json_values._unpacks_path': ( 'extensions/json_values.html#_unpacks_path',
+                                                                                                                            'cjm_fasthtml_workers/extensions/json_values.py'),
                                                              'cjm_fasthtml_workers.extensions.json_values.class_name': ( 'extensions/json_values.html#class_name',
                                                                                                                          'cjm_fasthtml_workers/extensions/json_values.py'),
                                                              'cjm_fasthtml_workers.extensions.json_values.made': ( 'extensions/json_values.html#made',

@@ -10,7 +10,6 @@ __all__ = ['reading', 'read_objects', 'read_texts', 'printable', 'table', 'run_l
 import argparse
 import json
 import os
-import re
 import shutil
 import sqlite3
 import sys
@@ -107,7 +106,8 @@ def _cells(j: JobSummary) -> tuple[str, ...]:
 def _took(j: JobSummary) -> str:
     try: seconds = (_time(j.completed_at) - _time(j.started_at)).total_seconds()
     except (TypeError, ValueError): return ''
-    return f'{seconds:.1f} s' if seconds < 120 else f'{seconds/60:.0f} min' if seconds < 7200 else f'{seconds/3600:.1f} h'
+    if seconds < 120: return f'{seconds:.1f} s'
+    return f'{seconds/60:.0f} min' if seconds < 7200 else f'{seconds/3600:.1f} h'
 
 def _time(text: str | None) -> datetime:
     if text is None: raise ValueError
@@ -172,8 +172,7 @@ def _follow_job(args: argparse.Namespace) -> int:
     key, position, attempt, last = key_of_id(args.id), 0, 1, ()   # type: str, int, int, tuple[Any, ...]
     while True:
         with reading(args.path) as con:
-            row = con.execute('SELECT seq, status, attempt, progress, status_message, fault, error FROM jobs WHERE id=?',
-                              (key,)).fetchone()
+            row = con.execute(f"SELECT seq, {','.join(_STEP)} FROM jobs WHERE id=?", (key,)).fetchone()
             if row is None: return _no_such_job(args.id)
             seq, *now = row
             if now[1] != attempt: position, attempt = 0, now[1]
@@ -219,7 +218,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser('python -m cjm_fasthtml_workers', description='Background workers for FastHTML apps.')
     tools = top.add_subparsers(dest='tool', required=True, metavar='COMMAND')
     jobs = tools.add_parser('jobs', help='look at the jobs in a store', epilog=_EPILOG,
-                            description='Look at the jobs in a store, also while the app runs. Nothing is written to it.',
+                            description='Look at the jobs in a store, also while the app runs. It is only read.',
                             formatter_class=argparse.RawDescriptionHelpFormatter)
     jobs.add_argument('path', type=Path, metavar='PATH', help='the file of the store')
     does = jobs.add_subparsers(dest='do', metavar='WHAT')

@@ -18,8 +18,18 @@ from typing import Any
 import pytest
 
 from cjm_fasthtml_workers.core.config import JobOptions
-from cjm_fasthtml_workers.core.errors import (ClassUnknown, JobNotFound, NotStorable, StoreBusy, StoreClosed,
-                                              StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreUnreachable)
+from cjm_fasthtml_workers.core.errors import (
+    ClassUnknown,
+    JobNotFound,
+    NotStorable,
+    StoreBusy,
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreForeign,
+    StoreFull,
+    StoreUnreachable,
+)
 from cjm_fasthtml_workers.extensions import sqlite_store
 from cjm_fasthtml_workers.extensions.json_values import storable, unstored
 from cjm_fasthtml_workers.extensions.protocols import JobStore, StoredChunks, StoredJob
@@ -80,8 +90,8 @@ def rows(path: Path, sql: str) -> list[tuple]:
 
 # ---- Values
 
-ODD = ['\0', 'a\0b', '\ud800', '\ud83d\ude00', "'; DROP TABLE jobs; --", '%', '"', '\0x', '', ' ', 'é\n\r\u2028', 'x'*100_000,
-       '😀', '../../etc/passwd', '<script>']
+ODD = ['\0', 'a\0b', '\ud800', '\ud83d\ude00', "'; DROP TABLE jobs; --", '%', '"', '\0x', '', ' ', 'é\n\r\u2028',
+       'x'*100_000, '😀', '../../etc/passwd', '<script>']
 
 def test_odd_ids_and_texts(store):
     for n, text in enumerate(ODD):
@@ -110,7 +120,8 @@ def test_ten_megabytes(store):
     assert store.get('j').job.result == {'text': text, 'data': data} and store.get('j').params is None
 
 def test_a_job_of_the_app_comes_back_as_itself(store):
-    job = Own('j', 'p', language='de', clips=[(1, Path('a')), {Size.LARGE}], created_at=datetime(2025, 1, 31, tzinfo=UTC))
+    clips = [(1, Path('a')), {Size.LARGE}]
+    job = Own('j', 'p', language='de', clips=clips, created_at=datetime(2025, 1, 31, tzinfo=UTC))
     accept(store, job, {'size': Size.SMALL})
     job.clips = ['changed while it ran']
     end(store, job, result={'size': Size.SMALL}, progress=1)
@@ -123,14 +134,16 @@ def test_a_job_of_the_app_comes_back_as_itself(store):
 
 @pytest.mark.parametrize('params, where', [
     ({'audio': {'x': [1, lambda: 1]}}, "params['audio']['x'][1]"), ({'a': open}, "params['a']"),
-    ({'a': threading.Lock()}, "params['a']"), ({'a': (n for n in 'ab')}, "params['a']"), ({'a': object}, "params['a']")])
+    ({'a': threading.Lock()}, "params['a']"), ({'a': (n for n in 'ab')}, "params['a']"),
+    ({'a': object}, "params['a']")])
 def test_what_is_not_json_is_refused_by_name(store, params, where):
     with pytest.raises(NotStorable) as e: accept(store, BaseJob('j', 'p'), params)
     assert e.value.where == where and str(e.value).startswith(f'{where} cannot be stored: ')
     assert store.get('j') is None and isinstance(e.value, TypeError)
 
 def test_bad_fields_of_a_job(store):
-    with pytest.raises(NotStorable, match=r"job\.metadata\['x'\]"): accept(store, BaseJob('j', 'p', metadata={'x': open}))
+    with pytest.raises(NotStorable, match=r"job\.metadata\['x'\]"):
+        accept(store, BaseJob('j', 'p', metadata={'x': open}))
     with pytest.raises(NotStorable, match=r'job\.clips\[0\]'): accept(store, Own('j', 'p', clips=[open]))
     with pytest.raises(NotStorable, match=r'job\.id'): accept(store, BaseJob(7, 'p'))
     with pytest.raises(NotStorable, match=r'job\.priority'): accept(store, BaseJob('j', 'p', priority=2**70))
@@ -148,8 +161,9 @@ def test_a_class_that_is_not_imported(store, tmp_path):
     accept(store, Own('j', 'p'), {'size': Size.SMALL})
     accept(store, BaseJob('other', 'p'))
     store.close()
-    code = ("import sys; sys.path.insert(0, '.'); from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore\n"
-            "s = SQLiteJobStore(sys.argv[1]); print([w.job.id for w in s.attach('t').waiting], len(s.jobs())); s.close()")
+    code = ("import sys; from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore\n"
+            "s = SQLiteJobStore(sys.argv[1]); print([w.job.id for w in s.attach('t').waiting], len(s.jobs()))\n"
+            "s.close()")
     # the other app has BaseJob, and not our class
     done = subprocess.run([sys.executable, '-c', 'import cjm_fasthtml_workers.managers.jobs\n' + code, store.path],
                           capture_output=True, text=True, timeout=60)
@@ -162,7 +176,8 @@ def test_values_that_were_tampered_with_are_errors_and_never_calls(store):
     accept(store, Own('j', 'p'))
     store.close()
     for column, evil in [('class', 'os:system'), ('class', 'builtins:exec'), ('fields', '{"x":{"$type":"dataclass"}}'),
-                         ('metadata', '['), ('result', '{"$type":"enum","class":"tests.test_store:Size","value":"HUGE"}')]:
+                         ('metadata', '['),
+                         ('result', '{"$type":"enum","class":"tests.test_store:Size","value":"HUGE"}')]:
         path = store.path.with_name('copy.db')
         path.write_bytes(store.path.read_bytes())
         con = sqlite3.connect(path)
@@ -186,7 +201,8 @@ def test_deep_and_endless_values():
 def test_an_id_that_is_taken_refuses_nobody_else(store):
     accept(store, BaseJob('a', 'p'))
     hold = threading.Event()
-    store.note_end(BaseJob('a', 'p'), {'status': 'completed'}, lambda changes: hold.wait(SECONDS))   # the rest is one batch
+    first_end = {'status': 'completed'}
+    store.note_end(BaseJob('a', 'p'), first_end, lambda changes: hold.wait(SECONDS))   # the rest is one batch
     answers = {n: Answer() for n in 'xaybz'}
     for n, answer in answers.items(): store.accept(StoredJob('t', BaseJob(n, 'p'), 'p'), answer)
     attempt = Answer()
@@ -312,7 +328,8 @@ print(accept('a', 10)); resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, -1))
 print(accept('b', 1_000_000)); resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1)); print(accept('c', 10)); s.close()'''
 
 def test_the_system_lets_no_file_grow(tmp_path):
-    done = subprocess.run([sys.executable, '-c', LIMITED, tmp_path/'jobs.db'], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, '-c', LIMITED, tmp_path/'jobs.db']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ['NoneType', 'StoreFull', 'NoneType'], done.stderr
     assert rows(tmp_path/'jobs.db', 'SELECT id FROM jobs ORDER BY seq') == [('a',), ('c',)]
     assert rows(tmp_path/'jobs.db', 'PRAGMA integrity_check') == [('ok',)]
@@ -427,7 +444,8 @@ def test_only_the_user_can_read_what_is_there(tmp_path):
         store.attach('t')
         accept(store, BaseJob('j', 'p'))
         modes = {p.name: oct(stat.S_IMODE(p.stat().st_mode)) for p in store.path.parent.iterdir()}
-        assert set(modes.values()) == {'0o600'} and {'jobs.db', 'jobs.db-wal', 'jobs.db-shm', 'jobs.db-app-1'} == set(modes)
+        assert set(modes) == {'jobs.db', 'jobs.db-wal', 'jobs.db-shm', 'jobs.db-app-1'}
+        assert set(modes.values()) == {'0o600'}
         assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
         store.close()
     finally: os.umask(before)
@@ -523,7 +541,8 @@ def test_two_apps_share_a_file_and_nobody_takes_a_live_job(tmp_path):
             os.kill(a.pid, signal.SIGKILL)
             a.popen.wait(10)
             with app(path, '') as c:
-                assert "waiting ['A-again', 'A-waits-0', 'A-waits-1', 'A-waits-2'] interrupted ['A-runs']" in c.until('ready')
+                c.until('ready')
+                assert "waiting ['A-again', 'A-waits-0', 'A-waits-1', 'A-waits-2'] interrupted ['A-runs']" in c.out
                 os.kill(b.pid, signal.SIGSTOP)   # stopped is not dead, however long
                 with app(path, '') as d: assert "waiting [] interrupted []" in d.until('ready')
                 os.kill(b.pid, signal.SIGCONT)

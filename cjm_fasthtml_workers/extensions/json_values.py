@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any
 from uuid import UUID
 
@@ -92,7 +92,7 @@ def _pack_items(items: Iterable[Any], classes: Classes, depth: int) -> list[Any]
     out = []
     for n, item in enumerate(list(items)):   # a copy: the app may still hold it, in another thread
         try: out.append(_pack(item, classes, depth))
-        except _Unfit as e: raise e.at(f'[{n}]')
+        except _Unfit as e: raise e.at(f'[{n}]') from None
     return out
 
 def _pack_dict(d: dict[Any, Any], classes: Classes, depth: int) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _pack_dict(d: dict[Any, Any], classes: Classes, depth: int) -> dict[str, Any
     for key, value in list(d.items()):
         if type(key) is not str or not (key.isascii() or _is_text(key)): return _pack_pairs(d, classes, depth)
         try: out[key] = _pack(value, classes, depth)
-        except _Unfit as e: raise e.at(f'[{key!r}]')
+        except _Unfit as e: raise e.at(f'[{key!r}]') from None
     return out
 
 def _is_text(text: str) -> bool: return type(_pack_text(text)) is str
@@ -110,7 +110,7 @@ def _pack_pairs(d: dict[Any, Any], classes: Classes, depth: int) -> dict[str, An
     pairs = []
     for key, value in list(d.items()):
         try: pairs.append([_pack(key, classes, depth), _pack(value, classes, depth)])
-        except _Unfit as e: raise e.at(f'[{_short(key)}]')
+        except _Unfit as e: raise e.at(f'[{_short(key)}]') from None
     return _tagged('dict', pairs)
 
 def _short(value: Any) -> str:
@@ -129,7 +129,7 @@ def _pack_fields(values: dict[str, Any], classes: Classes, depth: int = 0) -> di
     out = {}
     for name, value in values.items():
         try: out[name] = _pack(value, classes, depth)
-        except _Unfit as e: raise e.at(f'.{name}')
+        except _Unfit as e: raise e.at(f'.{name}') from None
     return out
 
 def _pack_enum(value: Enum, classes: Classes, *_: Any) -> dict[str, Any]:
@@ -207,17 +207,21 @@ def _unpack(value: Any, classes: Classes) -> Any:
     if type(value) is not dict: return value
     if '$type' not in value: return {k: _unpack(v, classes) for k, v in value.items()}
     kind, inner = value['$type'], value['value']
-    if kind == 'dataclass': return made(classes.find(value['class']), {k: _unpack(v, classes) for k, v in inner.items()})
+    if kind == 'dataclass':
+        return made(classes.find(value['class']), {k: _unpack(v, classes) for k, v in inner.items()})
     if kind == 'enum': return _member(classes.find(value['class']), inner)
     return _UNPACKERS[kind](inner, classes)
 
 def _member(cls: Any, name: str) -> Any:
-    if not issubclass(cls, Enum) or name not in cls.__members__: raise ClassUnknown(f"{class_name(cls)} has no {name!r}")
-    return cls.__members__[name]
+    if issubclass(cls, Enum) and name in cls.__members__: return cls.__members__[name]
+    raise ClassUnknown(f"{class_name(cls)} has no {name!r}")
 
 def _unpacks(from_json: Callable[[Any], Any]) -> Callable[[Any, Classes], Any]: return lambda v, classes: from_json(v)
 def _unpacks_items(make: Callable[[Any], Any]) -> Callable[[Any, Classes], Any]:
     return lambda v, classes: make(_unpack(x, classes) for x in v)
+
+def _unpacks_path(cls: Callable[[str], Any]) -> Callable[[Any, Classes], Any]:
+    return lambda v, classes: cls(_unpack(v, classes))
 
 _UNPACKERS: dict[str, Callable[[Any, Classes], Any]] = {
     'float': _unpacks(float), 'complex': _unpacks(complex), 'Decimal': _unpacks(Decimal), 'UUID': _unpacks(UUID),
@@ -227,7 +231,7 @@ _UNPACKERS: dict[str, Callable[[Any, Classes], Any]] = {
     'timedelta': _unpacks(lambda v: timedelta(*v)),
     **{cls.__name__: _unpacks_items(cls) for cls in (tuple, set, frozenset)},
     'dict': lambda v, classes: {_unpack(k, classes): _unpack(x, classes) for k, x in v},
-    **{name: (lambda v, classes, cls=cls: cls(_unpack(v, classes))) for name, cls in _PATHS.items()},
+    **{name: _unpacks_path(cls) for name, cls in _PATHS.items()},
 }
 
 # %% ../../nbs/extensions/json_values.ipynb #d991fa41
@@ -236,8 +240,8 @@ def made(
     values: dict[str, Any]  # Its fields
 ) -> Any:
     "An instance with these fields, made without a call of the class."
-    if not is_dataclass(cls): raise ClassUnknown(f"{class_name(cls)} is no dataclass")
-    value = object.__new__(cls)
+    if not (isinstance(cls, type) and is_dataclass(cls)): raise ClassUnknown(f"{cls} is no dataclass")
+    value: Any = object.__new__(cls)
     for f in fields(cls):
         object.__setattr__(value, f.name, values[f.name] if f.name in values else _default_of(cls, f))
     return value

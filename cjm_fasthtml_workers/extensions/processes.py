@@ -10,7 +10,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -37,7 +36,8 @@ def start_of(
 
 def _start_from_ps(pid: int) -> str | None:
     env = {**os.environ, 'LC_ALL': 'C', 'TZ': 'UTC'}
-    done = subprocess.run(['ps', '-o', 'stat=,lstart=', '-p', str(pid)], capture_output=True, text=True, env=env, timeout=10)
+    command = ['ps', '-o', 'stat=,lstart=', '-p', str(pid)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=10)
     state, _, started = done.stdout.strip().partition(' ')
     return None if not started or state.startswith('Z') else ' '.join(started.split())
 

@@ -114,7 +114,7 @@ class JobSummary:
 @dataclass
 class Recovered:
     "What a manager finds when it starts."
-    waiting: list[StoredJob] = field(default_factory=list)  # In the order in which they came; they are this manager's now
+    waiting: list[StoredJob] = field(default_factory=list)  # In the order in which they came; this manager's now
     interrupted: list[StoredJob] = field(default_factory=list)  # Ran when their app died; they are `failed` now
     finished: list[StoredJob] = field(default_factory=list)  # The newest that had ended before, oldest first
 

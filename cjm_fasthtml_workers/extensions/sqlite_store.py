@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 VERSION = 2                 # of the schema; in `PRAGMA user_version`
 APPLICATION_ID = 0x636a6d77   # in the file's header, so that nobody takes another program's file for a store
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #cfd2ed13
 SCHEMA = '''
 CREATE TABLE apps (            -- the processes that have jobs here
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -88,9 +89,9 @@ CREATE TABLE chunks (          -- the text that a job has sent
 ) WITHOUT ROWID;
 '''
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #09b9475a
-_TEXTS = ('plugin_id', 'status', 'owner', 'created_at', 'started_at', 'completed_at', 'status_message', 'fault', 'error',
-          'traceback')
+# %% ../../nbs/extensions/sqlite_store.ipynb #5b3533d2
+_TEXTS = ('plugin_id', 'status', 'owner', 'created_at', 'started_at', 'completed_at', 'status_message', 'fault',
+          'error', 'traceback')
 _INTS = ('priority', 'attempt', 'worker_pid', 'exit_code')
 _PLAIN = (*_TEXTS, *_INTS, 'progress')   # fields of a job that have a column of their own
 _CHANGING = ('status', 'attempt', 'started_at', 'completed_at', 'worker_pid', 'exit_code', 'progress', 'status_message',
@@ -103,7 +104,7 @@ _OPEN = (JobStatus.PENDING.value, JobStatus.RUNNING.value)
 
 def _marks(n: int) -> str: return ','.join('?' * n)
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #0f099136
+# %% ../../nbs/extensions/sqlite_store.ipynb #023a9beb
 def store_error(
     e: Exception,  # From `sqlite3`
     path: Any
@@ -143,7 +144,7 @@ def check_schema(
     if version < 1: raise StoreCorrupt(f"{path}: its schema has no version")
     return version
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #129c418d
+# %% ../../nbs/extensions/sqlite_store.ipynb #4a278678
 def _connect(path: Path, busy_seconds: float, synchronous: str = 'NORMAL') -> sqlite3.Connection:
     con = sqlite3.connect(path, isolation_level=None, timeout=busy_seconds, check_same_thread=False,
                           cached_statements=256)
@@ -166,7 +167,7 @@ def _make_file(path: Path) -> None:
     try:
         with closing(sqlite3.connect(new, isolation_level=None)) as con:
             for setting in ('auto_vacuum=INCREMENTAL', f'application_id={APPLICATION_ID}', 'journal_mode=WAL'):
-                con.execute(f'PRAGMA {setting}')   # the first must be the first: it holds for a file without a page only
+                con.execute(f'PRAGMA {setting}')   # that one first: it holds for a file without a page only
             con.executescript(f'BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;')
         _sync(new)
         with suppress(FileExistsError): os.link(new, path)
@@ -178,7 +179,7 @@ def _sync(path: Path) -> None:
     try: os.fsync(fd)
     finally: os.close(fd)
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #704a5dbc
+# %% ../../nbs/extensions/sqlite_store.ipynb #d69c4b20
 UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE apps ADD COLUMN namespace TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL",
@@ -213,7 +214,7 @@ def _apps(con: sqlite3.Connection) -> list[tuple[int, ProcessId]]:
 
 def _sign_of(path: Path, app: int) -> Path: return path.with_name(f'{path.name}-app-{app}')
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #77f474c4
+# %% ../../nbs/extensions/sqlite_store.ipynb #2b912089
 @dataclass(slots=True)
 class _Op:
     "Something to be written, and who is to be told."
@@ -239,7 +240,7 @@ class SQLiteJobStore:
         busy_seconds: float = 5.0,  # How long to wait for another program that has locked the file
         patience_seconds: float = 5.0  # When an end cannot be stored: how long before it is told all the same
     ):
-        if synchronous not in ('NORMAL', 'FULL'): raise ValueError(f"synchronous is NORMAL or FULL, not {synchronous!r}")
+        if synchronous not in ('NORMAL', 'FULL'): raise ValueError(f"it is NORMAL or FULL, not {synchronous!r}")
         if not os.fspath(path) or os.fspath(path) == ':memory:': raise ValueError("a store is a file: name its path")
         self.path: Path = Path(path).absolute()
         self.synchronous, self.max_finished, self.max_age_seconds = synchronous, max_finished, max_age_seconds
@@ -248,7 +249,7 @@ class SQLiteJobStore:
         self._begin()
         with self._reading: self._open_reader()
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #3ce0dcf4
+# %% ../../nbs/extensions/sqlite_store.ipynb #fb66ce66
 _MIN_SQLITE = (3, 35)
 
 @patch
@@ -266,10 +267,11 @@ def _begin(self:SQLiteJobStore) -> None:
     self._texts: deque[tuple[str, int, str, Any]] = deque()   # chunks and progress, not yet written
     self._kept: dict[str, deque[tuple[int, int]]] = {}   # job id -> first number and size of each row of chunks
     self._thread: threading.Thread | None = None
-    self._is_leaving = self._is_busy = self._has_texts = False
+    self._is_leaving = self._is_busy = self._has_texts = self._is_checked = False
     self._retry_pause = 0.0
     self._is_dirty, self._is_tidying = True, False   # there may be something to tidy up
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #070e340f
 @patch
 def _open_file(self:SQLiteJobStore) -> sqlite3.Connection:
     "A connection to the file, which is made or upgraded if need be."
@@ -280,10 +282,11 @@ def _open_file(self:SQLiteJobStore) -> sqlite3.Connection:
         con = _connect(self.path, self.busy_seconds, self.synchronous)
         try:
             if check_schema(con, self.path) < VERSION: upgrade(con, self.path)
-            self._check_tables(con)
+            if not self._is_checked: self._check_tables(con)
         except BaseException:
             con.close()
             raise
+        self._is_checked = True
         return con
     except sqlite3.Error as e: raise store_error(e, self.path) from e
 
@@ -299,7 +302,7 @@ def _create(self:SQLiteJobStore) -> None:
         if isinstance(e, StoreError): raise
         raise StoreUnreachable(f"{self.path}: it cannot be made ({e.strerror})") from e
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #22cc1d06
+# %% ../../nbs/extensions/sqlite_store.ipynb #46784b4f
 _CHECKED_BYTES = 32 * 2**20
 
 @patch
@@ -337,8 +340,8 @@ def close(self:SQLiteJobStore) -> None:
         if self._reader is not None and os.getpid() == self._pid: self._reader.close()
         self._reader = None
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #92bb0d68
-_FIT = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
+# %% ../../nbs/extensions/sqlite_store.ipynb #938fe380
+_FIT: dict[str, Any] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
 
 def _is_utf8(text: str) -> bool:
     try: text.encode()
@@ -363,22 +366,22 @@ def _fits(name: str, value: Any) -> bool:
     if value is None: return name not in ('plugin_id', 'status', 'priority', 'attempt')
     if type(value) is not _FIT[name]: return False
     if type(value) is str: return value.isascii() or _is_utf8(value)
-    return abs(value) < 2**63
+    return bool(abs(value) < 2**63)
 
 def _as_column(name: str, value: Any) -> Any:
     "What those see who look into the file; for a value that does not fit."
     if _FIT[name] is str: return str(value).encode('utf-8', 'backslashreplace').decode()
     return 0 if name in ('priority', 'attempt') else None
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #11691aad
+# %% ../../nbs/extensions/sqlite_store.ipynb #424c50c8
 _OWN = frozenset({'id', 'result', 'metadata', *_PLAIN})
 
 @cache
-def _own_fields(cls: type) -> tuple[str, ...]: return tuple(f.name for f in fields(cls) if f.name not in _OWN)   # type: ignore[arg-type]
+def _own_fields(cls: Any) -> tuple[str, ...]: return tuple(f.name for f in fields(cls) if f.name not in _OWN)
 
 def _own_names(job: Any) -> list[str]:
     "What its class has beyond `BaseJob`, also beside its fields."
-    names = _own_fields(type(job))
+    names = _own_fields(job.__class__)
     return [*names, *(n for n in getattr(job, '__dict__', ()) if n not in _OWN and n not in names and n[0] != '_')]
 
 def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -413,7 +416,7 @@ def _row_of(self:SQLiteJobStore, stored: StoredJob) -> dict[str, Any]:
             'params': storable(stored.params or {}, 'params', self.classes),
             **plain, **_json_columns(job, {}, odd, self.classes)}
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #68cf6aee
+# %% ../../nbs/extensions/sqlite_store.ipynb #b054f7f8
 def _job_of(row: dict[str, Any], classes: Classes) -> Any:
     "The job object, of its own class; nothing of the class is called."
     own = {'id': id_of_key(row['id']), **{n: row[n] for n in _PLAIN}}
@@ -431,15 +434,15 @@ def _stored_of(row: dict[str, Any], classes: Classes) -> StoredJob:
     options = JobOptions(job.priority, row['timeout_seconds'], row['max_retries'], job.owner)
     return StoredJob(row['worker_type'], job, row['plugin_name'], params, options, bool(row['stream']))
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #99a611dd
+# %% ../../nbs/extensions/sqlite_store.ipynb #5406da23
 @patch
 def _note(self:SQLiteJobStore, op: _Op) -> None:
     self._refuse_forks()
     with self._change:
         if self._is_leaving or (self._app is None and op.kind != 'call'):
             raise StoreClosed(f"{self.path}: no manager is attached to the store")
+        self._wake_thread()   # first: if there can be no thread, nothing is noted
         self._ops.append(op)
-        self._wake_thread()
 
 @patch
 def _wake_thread(self:SQLiteJobStore) -> None:
@@ -450,6 +453,7 @@ def _wake_thread(self:SQLiteJobStore) -> None:
         self._thread = thread
     elif not self._is_busy: self._change.notify_all()
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #cc6ff73a
 @patch
 def accept(self:SQLiteJobStore,
     stored:StoredJob,  # As it is now; later changes are not seen
@@ -469,6 +473,7 @@ def note_attempt(self:SQLiteJobStore,
 def _attempt_of(job: Any) -> dict[str, Any]:
     return {n: getattr(job, n) for n in ('attempt', 'started_at', 'worker_pid')}
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #a2d01468
 @patch
 def note_waiting(self:SQLiteJobStore,
     job:Any  # With its next `attempt`
@@ -487,7 +492,7 @@ def note_end(self:SQLiteJobStore,
     "The job has ended: `job` with `changes` is what is kept. `done` comes in any case."
     self._note(_Op('end', job.id, done, job, changes=changes))
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #234e0f49
+# %% ../../nbs/extensions/sqlite_store.ipynb #02065b18
 _TEXT_SECONDS = 0.25   # how long text may wait to be written
 _MAX_TEXTS = 200_000   # pieces that may wait, if the disk does not take them
 _MAX_CHARS = 2**20     # of text kept for each job; the manager keeps as much
@@ -516,7 +521,7 @@ def _wake_for_text(self:SQLiteJobStore) -> None:
         self._has_texts = True
         self._wake_thread()
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #4708a6b3
+# %% ../../nbs/extensions/sqlite_store.ipynb #68a2d073
 @patch
 def _work(self:SQLiteJobStore) -> None:
     while (batch := self._next_batch()) is not None:
@@ -540,6 +545,7 @@ def _next_batch(self:SQLiteJobStore) -> list[_Op] | None:  # None: the thread en
 @patch
 def _has_work(self:SQLiteJobStore) -> bool: return bool(self._ops) or self._is_leaving or self._has_texts
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #f159bac2
 @patch
 def _take_ops(self:SQLiteJobStore) -> list[_Op]:
     "Everything up to the first call, which is made when all before it is written."
@@ -571,7 +577,7 @@ def _tell(self:SQLiteJobStore, told: list[tuple[Callable[[Any], None], Any]]) ->
         except Exception: _log.exception("what was to be done after a job was stored failed")
     for flush in list(self._managers.values()): flush()
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #573cf781
+# %% ../../nbs/extensions/sqlite_store.ipynb #b17689d0
 _Row = dict[str, Any]
 
 @patch
@@ -607,7 +613,7 @@ def _end_of(self:SQLiteJobStore, op: _Op) -> dict[str, Any]:
 
 def _now() -> str: return datetime.now(UTC).isoformat()
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #3d566e6a
+# %% ../../nbs/extensions/sqlite_store.ipynb #cc22a635
 _MOST_ROWS = 32   # in one statement; SQLite allows a number of values, and keeps prepared what it has seen
 
 @dataclass(slots=True)
@@ -643,7 +649,7 @@ def _updates(self:SQLiteJobStore, changed: dict[str, _Row]) -> list[_Statement]:
     rows = [[r['id'], *(r[c] for c in _CHANGING)] for r in changed.values()]
     return _statements(rows, _UPDATE, self._app, keyed=True)
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #68a2d073
+# %% ../../nbs/extensions/sqlite_store.ipynb #0a07b2f8
 @patch
 def _write(self:SQLiteJobStore, batch: list[_Op],
            texts: list[tuple[str, int, str, Any]]) -> list[tuple[Callable[[Any], None], Any]]:  # whom to tell what
@@ -664,13 +670,16 @@ def _answer(self:SQLiteJobStore, op: _Op, refused: dict[str, Exception]) -> Any:
     if error is not None: _log.error("the end of job %s is not stored: %s", op.job_id, error)
     return op.changes
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #fdbf4a40
 @patch
 def _transact(self:SQLiteJobStore, statements: list[_Statement]) -> dict[str, Exception]:  # why a key was refused
     con, refused = self._con(), {}   # type: ignore[var-annotated]
     if len(statements) == 1 and not statements[0].keys[1:]:
         self._execute(con, statements[0], refused)
         return refused
-    self._in_transaction(con, lambda: [self._execute(con, s, refused) for s in statements])
+    def do() -> None:
+        for s in statements: self._execute(con, s, refused)
+    self._in_transaction(con, do)
     return refused
 
 @patch
@@ -684,6 +693,7 @@ def _in_transaction(self:SQLiteJobStore, con: sqlite3.Connection, do: Callable[[
         if con.in_transaction: con.execute('ROLLBACK')
         raise
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #9f9735fa
 @patch
 def _execute(self:SQLiteJobStore, con: sqlite3.Connection, s: _Statement, refused: dict[str, Exception]) -> None:
     try: n = con.execute(s.sql, s.values).rowcount
@@ -704,12 +714,13 @@ def _strangers(self:SQLiteJobStore, con: sqlite3.Connection, s: _Statement) -> d
     width, out = 1 + len(_CHANGING), {}
     for i, key in enumerate(s.keys):
         wanted = dict(zip(_CHANGING, s.values[i*width + 1:(i + 1)*width]))
-        found = con.execute('SELECT status, attempt, completed_at FROM jobs WHERE id=? AND app=?', (key, self._app)).fetchone()
+        found = con.execute('SELECT status, attempt, completed_at FROM jobs WHERE id=? AND app=?',
+                            (key, self._app)).fetchone()
         if found == tuple(wanted[c] for c in ('status', 'attempt', 'completed_at')): continue
         out[key] = JobNotFound(f"the store has no open job of this app with the id {id_of_key(key)!r}")
     return out   # type: ignore[return-value]
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #5302b25c
+# %% ../../nbs/extensions/sqlite_store.ipynb #d1daa6a9
 _INSERT_CHUNKS = ("INSERT OR REPLACE INTO chunks(job, first, texts) SELECT jobs.seq, v.column2, v.column3 "
                   "FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?")
 _SET_PROGRESS = ("UPDATE jobs SET progress=v.column2, status_message=v.column3 FROM (VALUES {rows}) AS v "
@@ -736,9 +747,11 @@ def _text_statements(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]]
             fresh.add(job_id)
     dropped = self._dropped(runs, fresh, sizes)
     rows = [(key_of_id(i), run.first, self._texts_json(run.texts)) for i, some in runs.items() for run in some]
-    moved = [(key_of_id(i), p if p is None else float(p), _as_column('status_message', m)) for i, (p, m) in progress.items()]
+    moved = [(key_of_id(i), p if p is None else float(p), _as_column('status_message', message))
+             for i, (p, message) in progress.items()]
     return [*dropped, *_statements(rows, _INSERT_CHUNKS, self._app), *_statements(moved, _SET_PROGRESS, self._app)]
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #ed5119f9
 def _append(runs: list[_Run], number: int, text: str, metadata: Any) -> None:
     if not runs or runs[-1].first + len(runs[-1].texts) != number: runs.append(_Run(number))
     runs[-1].texts.append([text, metadata])
@@ -763,7 +776,7 @@ def _texts_json(self:SQLiteJobStore, texts: list[list[Any]]) -> str:
         _log.warning("%s; the text is stored without its metadata", e)
         return storable([[str(text), None] for text, _ in texts])
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #bb974ec1
+# %% ../../nbs/extensions/sqlite_store.ipynb #b2878de6
 @patch
 def _put_back(self:SQLiteJobStore, batch: list[_Op], texts: list[tuple[str, int, str, Any]], e: Exception) -> None:
     error = e if isinstance(e, StoreError) else store_error(e, self.path)
@@ -789,7 +802,7 @@ def _put_back(self:SQLiteJobStore, batch: list[_Op], texts: list[tuple[str, int,
 def _is_impatient(self:SQLiteJobStore, op: _Op) -> bool:
     return op.kind == 'end' and time.monotonic() - op.since > self.patience_seconds
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #0a07b2f8
+# %% ../../nbs/extensions/sqlite_store.ipynb #b79c8606
 @patch
 def attach(self:SQLiteJobStore,
     worker_type:str,  # Whose jobs
@@ -834,7 +847,7 @@ def _con(self:SQLiteJobStore) -> sqlite3.Connection:
     if self._writer is None: self._writer = self._open_file()
     return self._writer
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #84be55b7
+# %% ../../nbs/extensions/sqlite_store.ipynb #14d16cda
 _INTERRUPTED = "the app died while the job ran"
 _FINISHED_CHARS = 32 * 2**20   # of results that are loaded at the start
 
@@ -862,7 +875,10 @@ def _wait_again(con: sqlite3.Connection, seqs: list[int]) -> None:
                     "started_at=NULL, worker_pid=NULL WHERE seq=?", [(seq,) for seq in seqs])
     con.executemany('DELETE FROM chunks WHERE job=?', [(seq,) for seq in seqs])
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #9f9735fa
+# %% ../../nbs/extensions/sqlite_store.ipynb #9a2869ef
+_SIGN_OUT = ("DELETE FROM apps WHERE id=?1 AND NOT EXISTS "
+             "(SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))")
+
 @patch
 def _sign_in(self:SQLiteJobStore, con: sqlite3.Connection) -> None:
     me = this_process()
@@ -878,11 +894,10 @@ def _dead_apps(self:SQLiteJobStore, con: sqlite3.Connection) -> list[int]:
 def _forget_apps(self:SQLiteJobStore, con: sqlite3.Connection, dead: list[int]) -> None:
     "Those that have no job any more, of any manager."
     for app in dead:
-        if con.execute("SELECT 1 FROM jobs WHERE app=? AND status IN ('pending', 'running')", (app,)).fetchone(): continue
-        con.execute('DELETE FROM apps WHERE id=?', (app,))
+        if not con.execute(_SIGN_OUT, (app,)).rowcount: continue
         with suppress(OSError): _sign_of(self.path, app).unlink()
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #dbd975cd
+# %% ../../nbs/extensions/sqlite_store.ipynb #e50faddb
 @patch
 def _waiting(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str) -> list[StoredJob]:
     out = []
@@ -919,7 +934,7 @@ def _finished(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str, mo
         if seq not in others: found.append(seq)
     return self._load(con, reversed(found))
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #8bd04cc3
+# %% ../../nbs/extensions/sqlite_store.ipynb #9824a325
 @patch
 def detach(self:SQLiteJobStore,
     worker_type:str
@@ -935,9 +950,6 @@ def detach(self:SQLiteJobStore,
 def _release(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str) -> None:
     con.execute("UPDATE jobs SET app=NULL WHERE app=? AND worker_type=? AND status IN ('pending', 'running')",
                 (self._app, worker_type))
-
-_SIGN_OUT = ("DELETE FROM apps WHERE id=?1 AND NOT EXISTS "
-             "(SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))")
 
 @patch
 def _leave(self:SQLiteJobStore) -> None:
@@ -955,7 +967,7 @@ def _leave(self:SQLiteJobStore) -> None:
         if self._reader is not None: self._reader.close()
     self._begin()
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #b2878de6
+# %% ../../nbs/extensions/sqlite_store.ipynb #f6c46a1a
 @patch
 def _read(self:SQLiteJobStore, read: Callable[[sqlite3.Connection], Any]) -> Any:
     with self._reading:
@@ -1001,14 +1013,15 @@ def counts(self:SQLiteJobStore) -> dict[str, int]:
     "How many jobs there are in each state."
     return dict(self._read(lambda con: con.execute('SELECT status, count(*) FROM jobs GROUP BY status').fetchall()))
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #e4b1a370
+# %% ../../nbs/extensions/sqlite_store.ipynb #9d7e2c28
 def read_jobs(
     con: sqlite3.Connection,
     worker_type: str | None = None, statuses: Collection[str] = (), limit: int = 50, before: int | None = None
 ) -> list[JobSummary]:
     "As `SQLiteJobStore.jobs`; each state by itself, so that each is a walk along the index."
     found: list[JobSummary] = []
-    for status in [str(s) for s in statuses] or [None]:
+    wanted: list[str | None] = [str(s) for s in statuses]
+    for status in wanted or [None]:
         where = {'seq<?': before, 'worker_type=?': worker_type, 'status=?': status}
         where = {k: v for k, v in where.items() if v is not None}
         sql = f"SELECT {','.join(_SUMMARY)} FROM jobs WHERE {' AND '.join(['1', *where])} ORDER BY seq DESC LIMIT ?"
@@ -1019,7 +1032,7 @@ def _summary(row: Sequence[Any]) -> JobSummary:
     values = dict(zip(_SUMMARY, row))
     return JobSummary(**{**values, 'id': id_of_key(values['id']), 'status_message': values['status_message'] or ''})
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #0b03b743
+# %% ../../nbs/extensions/sqlite_store.ipynb #90dbbf3c
 _IDLE_SECONDS, _STEP_SECONDS = 1.0, 0.02   # nothing to write for so long: time to tidy up; and between two steps of it
 _AGE_CHECK_SECONDS = 60.0
 _MOST_FORGOTTEN, _MOST_PAGES, _SPARE_PAGES = 200, 256, 512
@@ -1060,6 +1073,7 @@ def _forget(con: sqlite3.Connection, seqs: list[int]) -> int:
         con.execute(f'DELETE FROM {table} WHERE {column} IN ({_marks(len(seqs))})', seqs)
     return len(seqs)
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #f94d6446
 @patch
 def clear(self:SQLiteJobStore,
     worker_type:str

@@ -279,7 +279,7 @@ class SQLiteJobStore:
         ...
 _MIN_SQLITE = (3, 35)
 _CHECKED_BYTES = 32 * 2 ** 20
-_FIT = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
+_FIT: dict[str, Any] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
 
 def _is_utf8(text: str) -> bool: ...
 
@@ -299,7 +299,7 @@ def _as_column(name: str, value: Any) -> Any:
 _OWN = frozenset({'id', 'result', 'metadata', *_PLAIN})
 
 @cache
-def _own_fields(cls: type) -> tuple[str, ...]: ...
+def _own_fields(cls: Any) -> tuple[str, ...]: ...
 
 def _own_names(job: Any) -> list[str]:
     """What its class has beyond `BaseJob`, also beside its fields."""
@@ -357,9 +357,9 @@ _FINISHED_CHARS = 32 * 2 ** 20
 def _interrupt(con: sqlite3.Connection, seqs: list[int]) -> None: ...
 
 def _wait_again(con: sqlite3.Connection, seqs: list[int]) -> None: ...
+_SIGN_OUT = "DELETE FROM apps WHERE id=?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))"
 
 def _rows(con: sqlite3.Connection, where: str, values: Sequence[Any]) -> Iterable[_Row]: ...
-_SIGN_OUT = "DELETE FROM apps WHERE id=?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))"
 
 def read_jobs(con: sqlite3.Connection, worker_type: str | None=None, statuses: Collection[str]=(), limit: int=50, before: int | None=None) -> list[JobSummary]:
     """As `SQLiteJobStore.jobs`; each state by itself, so that each is a walk along the index."""

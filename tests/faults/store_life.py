@@ -3,9 +3,9 @@
     python -m tests.faults.store_life FOLDER MODE [STATEMENTS]
 
 What it was told is written to `witness` outside the store, with fsync, before anything else is done: `accepted ID`,
-`run ID ATTEMPT`, `ended ID STATUS NONCE`. MODE `load` works until it is killed, 16 jobs at a time; `script` does the same
-few things each time, one after the other, and ends. With STATEMENTS it kills itself when SQLite begins the next
-statement after so many.
+`run ID ATTEMPT`, `ended ID STATUS NONCE`. MODE `load` works until it is killed, 16 jobs at a time; `script` does the
+same few things each time, one after the other, and ends; `quiet` only what was left. With STATEMENTS it
+kills itself when SQLite begins the next statement after so many.
 """
 import itertools
 import os

@@ -39,8 +39,8 @@ GROUPS = {   # with a line on what they have in common
     RESOURCES: 'Nothing grows with what was done. Where the system gives no more, that is said, and it passes.',
     LEASE: 'While short jobs follow each other, the app\'s event loop reads results without a thread in between. It '
            'borrows the pipe for that, and gives it back.',
-    STORE: 'What was told to anybody is in the file: a job that was accepted, an attempt before it runs, an end. The file '
-           'is whole, and what cannot be read is never taken for an empty store.',
+    STORE: 'What was told to anybody is in the file: a job that was accepted, an attempt before it runs, an end. The '
+           'file is whole, and what cannot be read is never taken for an empty store.',
     SELF: 'A test that cannot fail proves nothing.',
 }
 
@@ -662,8 +662,8 @@ ROWS = [
 
     # ---- The job store
     Row(STORE, 'The app gets a SIGKILL under load, again and again, also while it opens the file.',
-        'Nothing that was accepted is lost, nothing that ended runs again, no attempt runs twice. `integrity_check` says '
-        'ok. The next app goes on.',
+        'Nothing that was accepted is lost, nothing that ended runs again, no attempt runs twice. `integrity_check` '
+        'says ok. The next app goes on.',
         ['test_store_kills::test_killed_at_random_moments_under_load']),
     Row(STORE, 'The app gets a SIGKILL after the n-th SQL statement, for every n.',
         'The same. There is no statement after which the file is half of something.',
@@ -672,20 +672,23 @@ ROWS = [
         'The old version or the new one, whole. The next start goes on from there.',
         ['test_store_kills::test_upgrade_killed_after_each_statement']),
     Row(STORE, 'The disk is full, or the file may not grow.',
-        'New jobs are refused with `StoreFull`. No attempt begins. Ends are told after some seconds, and stored when there '
-        'is room.',
+        'New jobs are refused with `StoreFull`. No attempt begins. Ends are told after some seconds, and stored when '
+        'there is room.',
         ['test_store::test_no_more_room', 'test_store::test_the_system_lets_no_file_grow',
          'test_store::test_a_disk_that_is_really_full']),
     Row(STORE, 'Another program has locked the file.',
         'The event loop is not held up. New jobs are refused with `StoreBusy`, the rest waits.',
-        ['test_store::test_locked_by_another_program', 'test_store::test_nothing_that_a_loop_calls_waits_for_the_disk']),
+        ['test_store::test_locked_by_another_program',
+         'test_store::test_nothing_that_a_loop_calls_waits_for_the_disk']),
     Row(STORE, 'The file is empty, damaged, cut short, no database, another program\'s, or of a later version.',
         '`StoreCorrupt`, `StoreForeign` or `StoreTooNew`. The file is left as it is.',
-        ['test_store::test_damaged_files_are_never_empty_stores', 'test_store::test_damage_that_is_met_later_is_reported',
+        ['test_store::test_damaged_files_are_never_empty_stores',
+         'test_store::test_damage_that_is_met_later_is_reported',
          'test_store::test_foreign_files_are_left_as_they_are', 'test_store::test_command_line_exit_codes']),
     Row(STORE, 'The directory is missing, or the place cannot be written.',
         '`StoreUnreachable`. No new and empty store appears in the wrong place.',
-        ['test_store::test_a_missing_directory_a_directory_and_nonsense', 'test_store::test_places_that_cannot_be_written']),
+        ['test_store::test_a_missing_directory_a_directory_and_nonsense',
+         'test_store::test_places_that_cannot_be_written']),
     Row(STORE, 'Two apps on one file; one dies, one is stopped; many start at the same moment.',
         'Each runs its own jobs and sees all. Only jobs of an app that is dead are taken, each by one.',
         ['test_store::test_two_apps_share_a_file_and_nobody_takes_a_live_job',

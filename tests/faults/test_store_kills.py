@@ -72,7 +72,8 @@ def check_last(folder: Path) -> None:
     store = SQLiteJobStore(folder/'store'/'jobs.db')
     assert store.counts().get('running', 0) == 0 and store.counts()['pending'] == 1
     for i, in said(folder, 'accepted'): assert store.get(i) is not None
-    for i, in said(folder, 'interrupted'): assert (store.get(i).job.status, store.get(i).job.fault) == ('failed', 'interrupted')
+    for i, in said(folder, 'interrupted'):
+        assert store.get(i).job.fault == 'interrupted' and store.get(i).params is None
     for i, *_ in said(folder, 'ended')[-50:]: assert ''.join(t for t, _ in store.read_chunks(i).chunks) == nonce_of(i)
     store.close()
     assert sorted(p.name for p in (folder/'store').iterdir() if '.new-' not in p.name) == ['jobs.db']
@@ -82,7 +83,7 @@ def test_killed_at_random_moments_under_load(tmp_path):
     seed = int(os.environ.get('FAULTS_SEED', time.time_ns() % 10**6))
     print('FAULTS_SEED', seed)
     rng = random.Random(seed)
-    for n in range(KILLS):
+    for _ in range(KILLS):
         before = len(said(tmp_path, 'ready'))
         with App('-m', 'tests.faults.store_life', str(tmp_path), 'load') as app:
             deadline = time.monotonic() + 30
@@ -122,20 +123,22 @@ def test_killed_after_each_statement(tmp_path):
 # ---- Upgrades
 
 VERSION_1 = '''
-CREATE TABLE apps (id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL);
+CREATE TABLE apps (id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, pid INTEGER NOT NULL,
+    started TEXT NOT NULL);
 CREATE TABLE jobs (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, worker_type TEXT NOT NULL, app INTEGER,
-    class TEXT NOT NULL, plugin_id TEXT NOT NULL, plugin_name TEXT NOT NULL, status TEXT NOT NULL, priority INTEGER NOT NULL,
-    owner TEXT, attempt INTEGER NOT NULL, max_retries INTEGER NOT NULL, timeout_seconds REAL, stream INTEGER NOT NULL,
-    created_at TEXT, started_at TEXT, completed_at TEXT, worker_pid INTEGER, exit_code INTEGER, progress REAL,
-    status_message TEXT, fault TEXT, error TEXT, traceback TEXT, metadata TEXT, fields TEXT, params TEXT, result TEXT);
+    class TEXT NOT NULL, plugin_id TEXT NOT NULL, plugin_name TEXT NOT NULL, status TEXT NOT NULL,
+    priority INTEGER NOT NULL, owner TEXT, attempt INTEGER NOT NULL, max_retries INTEGER NOT NULL, timeout_seconds REAL,
+    stream INTEGER NOT NULL, created_at TEXT, started_at TEXT, completed_at TEXT, worker_pid INTEGER,
+    exit_code INTEGER, progress REAL, status_message TEXT, fault TEXT, error TEXT, traceback TEXT, metadata TEXT, fields TEXT, params TEXT, result TEXT);
 CREATE INDEX jobs_by_status ON jobs(status);
 CREATE TABLE chunks (job INTEGER NOT NULL, first INTEGER NOT NULL, texts TEXT NOT NULL, PRIMARY KEY (job, first))
     WITHOUT ROWID;
 INSERT INTO apps VALUES (7, 'another boot', 1, '1');
 '''
-JOB_1 = ("INSERT INTO jobs(id, worker_type, app, class, plugin_id, plugin_name, status, priority, attempt, max_retries, "
-         "stream, status_message, metadata, params, result, completed_at) VALUES (?, 'load', 7, "
-         "'cjm_fasthtml_workers.managers.jobs:BaseJob', 'echo', 'echo', ?, 0, 1, 0, 0, '', '{}', '{\"nonce\":\"n\"}', ?, ?)")
+JOB_1 = ("INSERT INTO jobs(id, worker_type, app, class, plugin_id, plugin_name, status, priority, attempt, "
+         "max_retries, stream, status_message, metadata, params, result, completed_at) VALUES (?, 'load', 7, "
+         "'cjm_fasthtml_workers.managers.jobs:BaseJob', 'echo', 'echo', ?, 0, 1, 0, 0, '', '{}', "
+         "'{\"nonce\":\"n\"}', ?, ?)")
 
 def make_version_1(path: Path) -> None:
     path.parent.mkdir(mode=0o700)
