@@ -129,7 +129,8 @@ CREATE TABLE jobs (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, worker_type
     class TEXT NOT NULL, plugin_id TEXT NOT NULL, plugin_name TEXT NOT NULL, status TEXT NOT NULL,
     priority INTEGER NOT NULL, owner TEXT, attempt INTEGER NOT NULL, max_retries INTEGER NOT NULL, timeout_seconds REAL,
     stream INTEGER NOT NULL, created_at TEXT, started_at TEXT, completed_at TEXT, worker_pid INTEGER,
-    exit_code INTEGER, progress REAL, status_message TEXT, fault TEXT, error TEXT, traceback TEXT, metadata TEXT, fields TEXT, params TEXT, result TEXT);
+    exit_code INTEGER, progress REAL, status_message TEXT, fault TEXT, error TEXT, traceback TEXT,
+    metadata TEXT, fields TEXT, params TEXT, result TEXT);
 CREATE INDEX jobs_by_status ON jobs(status);
 CREATE TABLE chunks (job INTEGER NOT NULL, first INTEGER NOT NULL, texts TEXT NOT NULL, PRIMARY KEY (job, first))
     WITHOUT ROWID;
