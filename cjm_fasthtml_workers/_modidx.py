@@ -821,6 +821,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                                              'cjm_fasthtml_workers/extensions/sqlite_store.py'),
                                                               'cjm_fasthtml_workers.extensions.sqlite_store.SQLiteJobStore._leave': ( 'extensions/sqlite_store.html#sqlitejobstore._leave',
                                                                                                                                       'cjm_fasthtml_workers/extensions/sqlite_store.py'),
+                                                              'cjm_fasthtml_workers.extensions.sqlite_store.SQLiteJobStore._let_go': ( 'extensions/sqlite_store.html#sqlitejobstore._let_go',
+                                                                                                                                       'cjm_fasthtml_workers/extensions/sqlite_store.py'),
                                                               'cjm_fasthtml_workers.extensions.sqlite_store.SQLiteJobStore._load': ( 'extensions/sqlite_store.html#sqlitejobstore._load',
                                                                                                                                      'cjm_fasthtml_workers/extensions/sqlite_store.py'),
                                                               'cjm_fasthtml_workers.extensions.sqlite_store.SQLiteJobStore._next_batch': ( 'extensions/sqlite_store.html#sqlitejobstore._next_batch',

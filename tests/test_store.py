@@ -303,6 +303,20 @@ def test_locked_by_another_program(store):
     wait_until(lambda: store.get('j').job.result == {'x': 1})   # stored as soon as it could be
     assert accept(store, BaseJob('new', 'p')) is None
 
+def test_closed_while_another_program_has_locked_it(tmp_path):
+    store = SQLiteJobStore(tmp_path/'jobs.db', busy_seconds=.3)
+    store.attach('t')
+    accept(store, job := BaseJob('j', 'p'))
+    with held(store.path):
+        store.note_end(job, {'status': 'completed'}, answer := Answer())
+        started = time.monotonic()
+        store.close()
+        assert time.monotonic() - started < 5 and answer.get()['status'] == 'completed'
+    wait_until(lambda: 'job-store' not in [t.name for t in threading.enumerate()])
+    found = SQLiteJobStore(store.path)
+    assert found.attach('t').waiting == []   # its owner lives, as far as the file says
+    found.close()
+
 def test_no_more_room(store):
     job = BaseJob('j', 'p')
     accept(store, job)

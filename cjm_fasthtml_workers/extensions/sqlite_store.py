@@ -527,6 +527,7 @@ def _work(self:SQLiteJobStore) -> None:
     while (batch := self._next_batch()) is not None:
         try: self._write_batch(batch)
         except Exception: _log.exception("the job store failed; it goes on with what comes next")
+    self._let_go()
 
 @patch
 def _next_batch(self:SQLiteJobStore) -> list[_Op] | None:  # None: the thread ends
@@ -536,9 +537,7 @@ def _next_batch(self:SQLiteJobStore) -> list[_Op] | None:  # None: the thread en
         else: self._change.wait_for(self._has_work, self._idle_seconds())
         if self._has_texts and not self._ops:
             self._change.wait_for(lambda: self._ops or self._is_leaving, _TEXT_SECONDS)
-        if self._is_leaving and not self._ops and not self._texts:
-            self._thread = None
-            return None
+        if self._is_leaving and not self._ops and not self._texts: return None
         self._is_busy = True
         return self._take_ops()
 
@@ -957,15 +956,22 @@ def _leave(self:SQLiteJobStore) -> None:
     with self._change:
         self._is_leaving, thread = True, self._thread
         self._change.notify_all()
-    if thread is not None: thread.join(2*self.busy_seconds + 1)
-    if thread is not None and thread.is_alive(): return _log.error("%s: the store's thread does not end", self.path)
-    with suppress(sqlite3.Error):
-        if self._writer is not None: self._writer.execute(_SIGN_OUT, (self._app,))
-    if self._sign is not None: self._sign.close()
-    if self._writer is not None: self._writer.close()
+    if thread is None: self._let_go()
+    else: thread.join(2*self.busy_seconds + 1)
     with self._reading:
         if self._reader is not None: self._reader.close()
-    self._begin()
+        self._reader = None
+    if thread is None or not thread.is_alive(): self._begin()
+    else: _log.error("%s: it is closed when the disk, or the program that has locked it, lets go", self.path)
+
+@patch
+def _let_go(self:SQLiteJobStore) -> None:
+    "The thread's last words."
+    try:
+        if self._writer is not None: self._writer.execute(_SIGN_OUT, (self._app,))
+    except sqlite3.Error as e: _log.debug("%s", e)   # it is seen to be dead when it is
+    if self._writer is not None: self._writer.close()
+    if self._sign is not None: self._sign.close()
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #f6c46a1a
 @patch

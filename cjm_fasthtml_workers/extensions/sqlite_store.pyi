@@ -246,6 +246,10 @@ class SQLiteJobStore:
         """The last manager is gone: end the thread, close the file."""
         ...
 
+    def _let_go(self) -> None:
+        """The thread's last words."""
+        ...
+
     def _read(self, read: Callable[[sqlite3.Connection], Any]) -> Any: ...
 
     def get(self, job_id: str) -> StoredJob | None:
