@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from cjm_fasthtml_workers.core.config import JobOptions
@@ -38,6 +39,7 @@ from cjm_fasthtml_workers.managers.jobs import BaseJob, utc_now
 from tests.faults.harness import App
 
 SECONDS = 20   # most that anything may take
+MANY = int(os.environ.get('STORE_JOBS', 5000))
 
 @dataclass
 class Own(BaseJob):
@@ -489,6 +491,31 @@ def test_retention_by_count_and_age(tmp_path):
     wait_until(lambda: store.counts() == {'pending': 1, 'completed': 1})
     store.clear('t')
     wait_until(lambda: store.counts() == {'pending': 1})
+    store.close()
+
+def test_many_jobs_are_opened_and_listed_quickly(tmp_path):
+    "STORE_JOBS=100000 is the promise: open and take over under 1 s, a page under 50 ms, in memory that does not grow."
+    store = SQLiteJobStore(tmp_path/'jobs.db', max_finished=None)
+    store.attach('t')
+    accept(store, BaseJob('waits', 'p'))
+    accept(store, job := BaseJob('0', 'p'))
+    end(store, job, result={'text': 'hello ' * 50})
+    names = ','.join(c for c in sqlite_store._COLUMNS if c != 'id')
+    many = (f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<{MANY}) "
+            f"INSERT INTO jobs(id, {names}) SELECT i, {names} FROM n, jobs WHERE id='0'")
+    store._call(lambda con: con.execute(many))
+    store.close()
+    started, before = time.monotonic(), psutil.Process().memory_info().rss
+    store = SQLiteJobStore(tmp_path/'jobs.db', max_finished=None)
+    found = store.attach('t')
+    opened = time.monotonic() - started
+    assert [s.job.id for s in found.waiting] == ['waits'] and found.finished[-1].job.id == f'{MANY}'
+    started = time.monotonic()
+    assert len(store.jobs()) == len(store.jobs('t', ['completed'], before=100)) == 50
+    listed = (time.monotonic() - started)/2
+    grown = (psutil.Process().memory_info().rss - before)/2**20
+    print(f'{MANY} jobs: open {opened:.3f} s, page {listed*1000:.1f} ms, {grown:.1f} MB')
+    assert opened < 10 and listed < .5 and grown < 40
     store.close()
 
 # ---- Managers, forks, ends
