@@ -37,8 +37,8 @@ from ..extensions.protocols import (EventBroadcasterProtocol, JobStore, PluginRe
                                                        ResourceManagerProtocol, StoredJob)
 from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
                                                   WorkerEvent)  # noqa: F401
-from .jobs import (BaseJob, JobBook, JobLogs, JobRecord, JobType, Kept, SentAhead, is_finished,
-                                                pick_worker)
+from .jobs import (BaseJob, JobBook, JobLogs, JobRecord, JobType, Kept, SentAhead,
+                                                is_finished, pick_worker)
 from .supervisor import (LEASE_SECONDS, ForkServer, Guard, Launch, Lease, RestartBudget,
                                                       Supervisor, Timer, WorkerHandle, backoff_seconds)
 
@@ -122,7 +122,8 @@ def _begin(self:BaseJobManager) -> None:
     cfg = self.worker_config
     self._lock = threading.RLock()   # R: a signal handler may call `shutdown`
     self._book = JobBook(cfg.max_finished_jobs)
-    self._store = None if context.in_worker else self.job_store   # a worker that runs the main script has no jobs
+    # None: without a store; also in a worker that runs the main script, which has no jobs
+    self._store: JobStore = None if context.in_worker else self.job_store   # type: ignore[assignment]
     self._slots = [_Slot(i, RestartBudget(cfg)) for i in range(cfg.max_workers)]
     self._wakeups, self._hooks = Wakeups(), CallbackThreads(f'{self.worker_type}-hook')
     self._hub = EventHub(self.worker_type, self._wakeups, self.event_broadcaster)
@@ -138,8 +139,8 @@ def _begin(self:BaseJobManager) -> None:
     self._gone = threading.Event()
     self._at_exit: Callable[[], None] | None = None
     self._is_recycling = is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
-    self._is_instant = (self.resource_manager is None and not is_recycling and self._store is None   # a result costs the loop next to nothing
-                        and getattr(type(self).extract_job_result, 'is_instant', False))
+    self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
+                        and self._store is None and getattr(type(self).extract_job_result, 'is_instant', False))
     self._can_lend = True
     # of two workers, the later job might begin sooner; and a store is told of a run before it begins
     self._may_send_ahead = cfg.max_workers == 1 and not is_recycling and self._store is None
@@ -1734,8 +1735,8 @@ def _begin_shutdown(self:BaseJobManager) -> None:
     with self._lock:
         for slot in self._slots:
             if slot.handle is not None: self._call_back(slot.handle)
-        for record in self._book.backlog() if self._store is None else ():   # a store keeps them
-            if record.ahead is None: self._note_end(record, _Ending(JobStatus.CANCELLED))
+        for record in self._book.backlog():
+            if record.ahead is None and self._store is None: self._note_end(record, _Ending(JobStatus.CANCELLED))
     for handle in self._standbys: handle.kill()   # there is nothing in it that could mind
     for slot in self._slots:
         if slot.pause is not None: slot.pause.cancel()

@@ -62,6 +62,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     job_store: JobStore | None
     _is_paused: _Any
     last_restart_time: float | None
+    _store: JobStore
     _plugin_configs: dict[str, Any]
     _streaming_plugins: set[str] | None
     _supervisor: Supervisor

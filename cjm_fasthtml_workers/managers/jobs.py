@@ -199,8 +199,8 @@ class Kept:
     is_stored: bool = False  # Whether the store has the job, or has refused it
     has_text: bool = False  # Whether what it streamed is in the store only
     refusal: BaseException | None = None  # Why the store did not take it
-    when_stored: list[Callable[[], Any]] = field(default_factory=list)  # What waits for that
-    when_told: list[Callable[[], Any]] = field(default_factory=list)  # And for its end to be stored
+    when_stored: list[Any] = field(default_factory=list)  # Futures that wait for that
+    when_told: list[Callable[[], Any]] = field(default_factory=list)  # What is done when its end is stored
 
 @dataclass(eq=False, slots=True)
 class JobRecord:
@@ -220,8 +220,8 @@ class JobRecord:
     kills: int = 0  # Workers that died of it
     is_reported: bool = False  # Whether the resource manager knows that it runs
     cancel_ticket: Any = None  # Who waits for the end of a cancel
-    final: dict[str, Any] | None = None  # How it has ended, until that is stored and the job shows it
-    kept: Kept | None = None  # Where there is a store
+    final: Any = None  # How it has ended, until that is stored and the job shows it
+    kept: Any = None  # A `Kept`, where there is a store
     chunk_waiters: list[Any] = field(default_factory=list)
     end_waiters: list[Any] = field(default_factory=list)
     _chunks: ChunkLog | None = None  # made when there is something to keep

@@ -141,7 +141,7 @@ class Kept:
     is_stored: bool = False
     has_text: bool = False
     refusal: BaseException | None = None
-    when_stored: list[Callable[[], Any]] = field(default_factory=list)
+    when_stored: list[Any] = field(default_factory=list)
     when_told: list[Callable[[], Any]] = field(default_factory=list)
 
 @dataclass(eq=False, slots=True)
@@ -162,8 +162,8 @@ class JobRecord:
     kills: int = 0
     is_reported: bool = False
     cancel_ticket: Any = None
-    final: dict[str, Any] | None = None
-    kept: Kept | None = None
+    final: Any = None
+    kept: Any = None
     chunk_waiters: list[Any] = field(default_factory=list)
     end_waiters: list[Any] = field(default_factory=list)
     _chunks: ChunkLog | None = None
