@@ -5,7 +5,6 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from anyio import CapacityLimiter, to_thread
@@ -19,6 +18,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cjm_fasthtml_workers.core.config import JobOptions
+from cjm_fasthtml_workers.extensions.guard import why_foreign
+from cjm_fasthtml_workers.extensions.sse import encode_frame
 from cjm_fasthtml_workers.managers.base import BaseJob
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 
@@ -53,19 +54,12 @@ class Gate:
         answer: Response | None = None
         if scope['type'] == 'http' and scope['method'] not in ('GET', 'HEAD'):
             request = Request(scope, receive)
-            if is_cross_site(request): answer = PlainTextResponse('Cross-site request refused', 403)
+            if why := why_foreign(request): answer = PlainTextResponse(why, 403)
             elif 'transfer-encoding' in request.headers: answer = PlainTextResponse('How long is the body?', 411)
             elif int(request.headers.get('content-length', 0)) > MAX_BYTES + 2**16:
                 async for _ in request.stream(): pass  # a browser reads our answer only after it has sent everything
                 answer = HTMLResponse(to_xml(views.notice(TOO_LARGE)), 413)
         await (answer or self.app)(scope, receive, send)
-
-
-def is_cross_site(request: Request) -> bool:
-    "Whether a browser says that another site made it send this."
-    if site := request.headers.get('sec-fetch-site'): return site not in ('same-origin', 'none')
-    origin = request.headers.get('origin')
-    return origin is not None and urlsplit(origin).netloc != request.headers.get('host')
 
 
 def problem(request: Request, error: HTTPException) -> Any:
@@ -260,5 +254,4 @@ async def chunks_of(job: BaseJob) -> AsyncIterator[Chunk]:
 
 def message(event: str, content: list[Any], id: int) -> str:
     "One server-sent event. The browser sends the last `id` back when it reconnects."
-    data = '\n'.join(f'data: {line}' for line in ''.join(map(to_xml, content)).splitlines())
-    return f'event: {event}\nid: {id}\n{data}\n\n'
+    return encode_frame(event=event, id=str(id), data=''.join(map(to_xml, content))).decode()

@@ -283,9 +283,9 @@ def _check_config(config: Any) -> dict[str, Any]:
 
 def _takes_config(cls: type) -> bool:
     "Whether `__init__` is plainly a `def __init__(self, config)`; False: look more closely."
-    init = cls.__init__
+    init, new = getattr(cls, '__init__'), getattr(cls, '__new__')   # noqa: B009  # types: they may be anything
     code = getattr(init, '__code__', None)
-    if code is None or type(cls) is not type or cls.__new__ is not object.__new__: return False
+    if code is None or type(cls) is not type or new is not object.__new__: return False
     return code.co_argcount == 2 and not code.co_kwonlyargcount and not hasattr(init, '__wrapped__')
 
 def _instantiate(cls: type, config: dict[str, Any]) -> Any:

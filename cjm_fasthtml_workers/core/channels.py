@@ -268,8 +268,8 @@ def seal(
     pickler = _Sealer(stream, 5, buffer_callback=buffers.append)
     pickler.dump(value)
     views = [b.raw() for b in buffers]
-    sealed = Sealed(stream.getvalue(), [bytes(v) if v.readonly else bytearray(v) for v in views] if copy else views, pickler.needs_main,
-                    is_plain=not pickler.foreign)
+    kept = [bytes(v) if v.readonly else bytearray(v) for v in views] if copy else views
+    sealed = Sealed(stream.getvalue(), kept, pickler.needs_main, is_plain=not pickler.foreign)
     if trial and pickler.foreign: sealed.open()
     return sealed
 
@@ -392,6 +392,11 @@ class _Writer(_End):
         self._pending: deque[Any] = deque()
         self.offered = self._written = 0   # bytes, since the beginning
         self.files: Files | None = None   # a way for large buffers
+
+    def close(self) -> None:
+        "Close this end, and let go of what was not written."
+        super().close()
+        with self._lock: self._pending.clear()   # files in memory, among others
 
     @property
     def is_copying(self) -> bool:

@@ -8,7 +8,7 @@ __all__ = ['RestartPolicy', 'WorkerConfig', 'JobOptions']
 # %% ../../nbs/core/config.ipynb #23735a9a
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -87,7 +87,7 @@ class WorkerConfig:
     preload_modules: Sequence[str] = ()  # Imported in the worker before it asks for work
     load_plugins: str = "on_start"  # Or "on_first_use": when the first job needs it
     standby_workers: int = 0  # Spare processes past interpreter start and `preload_modules`
-    worker_env: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None  # Variables: for all, or one mapping each
+    worker_env: Mapping[str, str] | Sequence[Mapping[str, str]] | None = field(default=None, repr=False)  # Variables, for all or one mapping each  # noqa: E501
     job_timeout_seconds: float | None = None  # Run time of a job, waiting not counted. None: no limit
     cancel_grace_seconds: float = 2.0  # For a job that can be asked to stop, before it is made to
     max_message_bytes: int = 256 * 2**20  # Of one job's parameters or result, pickled

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from .words import (TERMINAL_STATUSES, Fault, JobStatus, WorkerRequestType,
+from .words import (TERMINAL_STATUSES, Fault, JobStatus, WorkerRequestType,  # noqa: F401
                                              WorkerResponseType)
 
 _all_ = ['TERMINAL_STATUSES', 'Fault', 'JobStatus', 'WorkerRequestType', 'WorkerResponseType']

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import context
 from .adapters import default_result_adapter
-from .channels import Files, Receiver, Sealed, Sender, plain_copy, seal, wait_turn
+from .channels import (Files, Receiver, Sealed, Sender, plain_copy, seal, wait_turn)
 from .context import JobContext, encodable
 from .errors import ChannelClosed, MessageTooLarge
 from .words import Fault, WorkerRequestType, WorkerResponseType
@@ -117,7 +117,7 @@ class _Outbox(_Buffered):
     def __init__(self, results: Any):
         super().__init__(results)
         self.batches = isinstance(results, Sender)
-        self.most = self.window // 2 or 1000   # pieces in one message; half a window, or one side would wait for the other
+        self.most = self.window // 2 or 1000   # pieces in one message: both sides are to be busy
         self._thread: threading.Thread | None = None
         self._is_idle = False
         if self.window: context.set_on_ack(self.acknowledge)
@@ -163,7 +163,7 @@ class _Plugins:
         self.known: dict[str, Any] = {}     # name -> what discovery said
         self.configs: dict[str, Any] = {}   # name -> the configuration to load it with
         self.loaded: dict[str, Any] = {}    # name -> the configuration it is loaded with
-        self.changes = 0                    # of what is loaded, so far: the two pipes to the manager have no common order
+        self.changes = 0                    # of what is loaded, so far: two pipes have no common order
         self.streaming: dict[str, bool] = {}   # of those that are loaded: whether it streams, once somebody asked
         self.current: str | None = None
 
@@ -599,13 +599,13 @@ def _next_ended() -> tuple[int, int] | None:  # A child's number and status; Non
 def _become_worker(fds: list[int], server_pid: int) -> NoReturn:
     try:
         os.setsid()
-        *pipes, output = fds
+        request_fd, result_fd, response_fd, control_fd, turn_fd, file_fd, output = fds
         for target in (1, 2): os.dup2(output, target)
         os.close(output)
         sys.stdout, sys.stderr = (open(fd, 'w', errors='backslashreplace', closefd=False) for fd in (1, 2))
         for module, function in (('numpy.random', 'seed'), ('torch', 'seed')):
             if module in sys.modules: _quietly(getattr(sys.modules[module], function))
-        child_main(*pipes, server_pid)
+        child_main(request_fd, result_fd, response_fd, control_fd, turn_fd, file_fd, server_pid)
     except ChannelClosed: pass   # nobody wants it any more
     except BaseException as e: _quietly(os.write, 2, error_traceback(e).encode())
     finally: os._exit(1)

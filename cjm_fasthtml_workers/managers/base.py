@@ -31,6 +31,7 @@ from ..core.channels import Sealed, Unreadable, plain_copy, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
 from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge, StoreClosed,
                                               WorkerStartError)
+from ..core.masking import MASK, secret_values
 from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..core.worker import error_line, error_traceback, readable_line
 from ..extensions.protocols import (EventBroadcasterProtocol, JobStore, PluginRegistryProtocol,
@@ -141,6 +142,7 @@ def _begin(self:BaseJobManager) -> None:
     self._is_recycling = is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
     self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
                         and self._store is None and getattr(type(self).extract_job_result, 'is_instant', False))
+    self._secrets: tuple[str, ...] = ()   # values that plugins and workers were given and nobody is to see
     self._can_lend = True
     # of two workers, the later job might begin sooner; and a store is told of a run before it begins
     self._may_send_ahead = cfg.max_workers == 1 and not is_recycling and self._store is None
@@ -329,7 +331,9 @@ def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) ->
 def _request(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> dict[str, Any]:
     request = {'type': 'execute', 'job_id': record.job.id, 'plugin_name': record.plugin_name,
                'stream': record.stream, 'params': record.params}
-    if record.config and record.plugin_name not in handle.configured: request['config'] = seal(record.config)
+    if record.config and record.plugin_name not in handle.configured:
+        request['config'] = seal(record.config)
+        self._keep_secret(record.config)
     return request
 
 @patch
@@ -367,11 +371,12 @@ def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
 # %% ../../nbs/managers/base.ipynb #a8ead001
 _AHEAD_SECONDS = 0.002  # of work that may lie in a worker's pipe: what a hand-over takes, a few times
 _MOST_AHEAD = 64  # jobs
+_FIRST_JOBS = 16  # of a worker, that print nothing: so it may be one that never does
 
 @patch
-def _room_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> int:
+def _room_ahead(self:BaseJobManager, handle: WorkerHandle) -> int:
     "How many jobs more may be sent to a busy worker; many at once cost less."
-    if handle is None or not handle.most_ahead or 2 * len(handle.ahead) > handle.most_ahead: return 0
+    if not handle.most_ahead or 2 * len(handle.ahead) > handle.most_ahead: return 0
     if handle.job is None or handle.state != 'ready' or handle.commands: return 0
     if handle.job.ending is not None: return 0   # it is to be stopped
     if time.monotonic() - handle.last_used > 10 * _AHEAD_SECONDS: return 0   # this job is not a short one
@@ -382,10 +387,12 @@ def _note_pace(self:BaseJobManager, handle: WorkerHandle, seconds: float) -> Non
     "A job took so long; how many such jobs may lie in the pipe?"
     pace = handle.pace_seconds
     handle.pace_seconds = seconds if pace == math.inf else 0.8 * pace + 0.2 * seconds
-    if self._may_send_ahead: handle.most_ahead = min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(handle.pace_seconds, 1e-6)))
+    if not self._may_send_ahead or handle.has_printed or handle.jobs_done < _FIRST_JOBS: handle.most_ahead = 0
+    else: handle.most_ahead = min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(handle.pace_seconds, 1e-6)))
 
 @patch
 def _send_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> None:
+    if handle is None: return
     requests = []
     for _ in range(self._room_ahead(handle)):
         record = self._book.peek()
@@ -554,10 +561,24 @@ def _init_worker(self:BaseJobManager,
         load = self._slots[handle.index].loaded
         if load is None and self.worker_config.load_plugins == 'on_first_use': load = []
         if load is None and self.plugin_registry is not None: load = list(configs)
+        self._keep_secret(configs, handle.launch.env)
         handle.send({'type': WorkerRequestType.INIT.value, 'plugin_configs': seal(configs), 'load': load})
         handle.configured, handle.is_initialised = configs, True
         for command in handle.early: handle.send(command)
 
+# %% ../../nbs/managers/base.ipynb #5ec2e7a1
+@patch
+def _keep_secret(self:BaseJobManager, *configs: Mapping[str, Any]) -> None:
+    "Show nobody what stands under secret names in these."
+    found = {*self._secrets, *secret_values(list(configs))}
+    self._secrets = tuple(sorted(found, key=len, reverse=True))   # one may be a part of another
+
+@patch
+def _hide(self:BaseJobManager, text: str) -> str:
+    for secret in self._secrets: text = text.replace(secret, MASK)
+    return text
+
+# %% ../../nbs/managers/base.ipynb #5ec2e7a2
 @patch
 def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
     if self.plugin_registry is None: return {}
@@ -706,8 +727,8 @@ def _handle_stream_chunk(
 @patch
 def _handle_stream_chunks(self:BaseJobManager, message: dict[str, Any]) -> None:
     record, texts = self._book.find(message['job_id']), message['chunks']
-    is_usual = record is not None and record.job.attempt == 1
-    if not is_usual or type(self)._handle_stream_chunk is not BaseJobManager._handle_stream_chunk:
+    is_ours = type(self)._handle_stream_chunk is BaseJobManager._handle_stream_chunk
+    if record is None or record.job.attempt > 1 or not is_ours:
         for text in texts: self._handle_stream_chunk({'job_id': message['job_id'], 'chunk': text})
         return
     with self._lock:
@@ -725,7 +746,7 @@ def _handle_progress(self:BaseJobManager, message: dict[str, Any]) -> None:
         record = self._book.find(message['job_id'])
         if record is None or record.is_finished: return
         if message['fraction'] is not None: record.job.progress = message['fraction']
-        record.job.status_message = message['message'] or record.job.status_message
+        record.job.status_message = self._hide(message['message'] or record.job.status_message)
         if self._store is not None: self._store_progress(record)
         self._tell('progress', record)
 
@@ -829,6 +850,8 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     "Put the end into the book and tell; called with the lock held."
     if record.deadline is not None: record.deadline.cancel()
     record.kills += ending.killed_worker
+    if ending.error is not None: ending.error = self._hide(ending.error)
+    if ending.traceback is not None: ending.traceback = self._hide(ending.traceback)
     if self._may_retry(record, ending): return self._try_again(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
     if self._store is not None: self._store_end(record, ending)
@@ -939,12 +962,15 @@ def on_output(self:BaseJobManager, handle: WorkerHandle, data: bytes) -> None:
     "A worker printed something. In the supervisor's thread."
     *lines, handle.tail = (handle.tail + data).split(b'\n')
     if len(handle.tail) > _MAX_LINE: lines, handle.tail = [*lines, handle.tail], b''
-    texts = [text for line in lines if (text := _printed(line))]
+    texts = [self._hide(text) for line in lines if (text := _printed(line))]
     handle.last_lines.extend(texts)
     if _log.isEnabledFor(logging.INFO):
         for text in texts: _log.info("worker %s: %s", handle.pid, text[:2000])
     with self._lock:
-        if handle.job is not None and texts: self._note_lines(handle.job, texts)
+        if handle.job is None or not texts: return
+        handle.has_printed = True
+        self._call_back(handle)   # whose lines they were, nobody could say
+        self._note_lines(handle.job, texts)
 
 def _printed(line: bytes) -> str:
     return line.rstrip(b'\r').rsplit(b'\r', 1)[-1].decode('utf-8', 'replace')   # a bar redraws its line
@@ -1157,6 +1183,7 @@ async def cancel_job(
 ) -> bool:  # True if cancellation successful
     "Cancel a job: take it out of the backlog, or end its run."
     self._hub.use_loop()
+    if self._supervisor is not None: self._refuse_forks()
     with self._lock:
         record = self._book.find(job_id)
         if record is None or record.is_finished: return False
@@ -1164,7 +1191,6 @@ async def cancel_job(
         if is_waiting: self._note_end(record, _Ending(JobStatus.CANCELLED))
     self._wakeups.flush()
     if is_waiting and self._store is None: return True
-    self._refuse_forks()
     ticket: concurrent.futures.Future = concurrent.futures.Future()
     if is_waiting: self._answer_cancel(record, ticket)
     else: self._supervisor.call(self._cancel, record, ticket)
@@ -1181,7 +1207,7 @@ def _cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.F
         is_ours = record.status == JobStatus.RUNNING and record.ending is None
         if is_ours: record.cancel_ticket = ticket
     if is_ours: self._stop_job(handle, record, ending, 'cancel')
-    elif record.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it has just begun
+    elif record.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it just began
     else: self._answer_cancel(record, ticket, is_waiting)
 
 @patch
@@ -1568,6 +1594,7 @@ async def reload_plugin(
     cfg = self.worker_config
     sealed = _seal_params(config, cfg.max_message_bytes)
     snapshot = sealed.open()
+    self._keep_secret(snapshot)
     asked: list[WorkerHandle] = []
     answers: list[dict[str, Any]] = []
     def is_needed(handle: WorkerHandle) -> bool:

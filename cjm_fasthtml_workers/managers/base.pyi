@@ -24,6 +24,7 @@ from ..core import context as context
 from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, plain_copy as plain_copy, seal as seal
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, StoreClosed as StoreClosed, WorkerStartError as WorkerStartError
+from ..core.masking import MASK as MASK, secret_values as secret_values
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerStreamChunk as WorkerStreamChunk
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, JobStore as JobStore, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol, StoredJob as StoredJob
@@ -69,6 +70,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     _standbys: list[WorkerHandle]
     _fork_server: ForkServer | None
     _at_exit: Callable[[], None] | None
+    _secrets: tuple[str, ...]
     _recovered: list[JobRecord]
 
     def __init__(self, worker_type: str, category: Any, supports_streaming: bool=False, worker_config: WorkerConfig | None=None, plugin_registry: PluginRegistryProtocol | None=None, resource_manager: ResourceManagerProtocol | None=None, event_broadcaster: EventBroadcasterProtocol | None=None, job_store: JobStore | None=None, on_start: str='run'):
@@ -141,7 +143,7 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _tell_worker(self, name: str, handle: WorkerHandle) -> None: ...
 
-    def _room_ahead(self, handle: WorkerHandle | None) -> int:
+    def _room_ahead(self, handle: WorkerHandle) -> int:
         """How many jobs more may be sent to a busy worker; many at once cost less."""
         ...
 
@@ -196,6 +198,12 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _init_worker(self, handle: WorkerHandle | None=None) -> None:
         """Send initialization message to worker with plugin configurations."""
         ...
+
+    def _keep_secret(self, *configs: Mapping[str, Any]) -> None:
+        """Show nobody what stands under secret names in these."""
+        ...
+
+    def _hide(self, text: str) -> str: ...
 
     def _registry_configs(self) -> dict[str, Any]: ...
 
@@ -582,6 +590,7 @@ def _is_free(handle: WorkerHandle) -> bool: ...
 def _event_data(job: BaseJob) -> dict[str, Any]: ...
 _AHEAD_SECONDS = 0.002
 _MOST_AHEAD = 64
+_FIRST_JOBS = 16
 
 def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
     """Whether nothing about it could take long but the job itself."""

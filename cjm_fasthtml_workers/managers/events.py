@@ -91,7 +91,8 @@ class EventStream:
     def _take(self, name: str, event: WorkerEvent) -> None:
         n = len(self._events)
         if n < _BUFFER or name not in _MINOR: self._events.append(event)
-        if n >= 2 * _BUFFER or (self.job_id is not None and name in _ENDINGS): self._end()   # or: nobody reads it any more
+        is_deaf = n >= 2 * _BUFFER   # nobody reads it any more
+        if is_deaf or (self.job_id is not None and name in _ENDINGS): self._end()
         if self._sleeper is not None: self._wake()
 
     def _end(self) -> None:

@@ -473,6 +473,7 @@ class SentAhead:
     "The jobs that were sent to a worker behind the one it runs; pure: it is told how many turns were not taken."
     def __init__(self) -> None:
         self._records: deque[JobRecord | None] = deque()   # None: it was called back
+        self._popped: deque[bool] = deque(maxlen=1024)   # those before them, which may not have been taken: who held
         self.priority = 0   # of the last one
 
     def __len__(self) -> int: return len(self._records)
@@ -488,6 +489,7 @@ class SentAhead:
         "The first that still holds."
         while len(self._records) > untaken:
             record = self._records.popleft()
+            self._popped.append(record is not None)
             if record is not None: return record
         return None
 
@@ -496,14 +498,14 @@ class SentAhead:
         only: JobRecord | None = None  # None: all that have not begun
     ) -> tuple[list[JobRecord], list[bool]]:  # Who will not run; the turns to be given again
         "Take jobs back that have not begun."
-        begun, back = len(self._records) - untaken, []   # negative: the one that is thought to run has not begun
-        records = list(self._records)
+        begun, back = len(self._records) - untaken, []   # negative: the worker has not come so far as we think
+        records, before = list(self._records), list(self._popped)[begun:] if begun < 0 else []
         for i, record in enumerate(records):
             if i < begun or record is None or only not in (None, record): continue
             back.append(record)
             records[i] = None
         self._records = deque(records)
-        return back, [True] * -begun + [r is not None for r in records[max(begun, 0):]]
+        return back, before + [r is not None for r in records[max(begun, 0):]]
 
 # %% ../../nbs/managers/jobs.ipynb #5e9ce573
 def pick_worker(

@@ -292,6 +292,7 @@ class JobBook:
 class SentAhead:
     """The jobs that were sent to a worker behind the one it runs; pure: it is told how many turns were not taken."""
     _records: deque[JobRecord | None]
+    _popped: deque[bool]
     priority: int
 
     def __init__(self) -> None: ...

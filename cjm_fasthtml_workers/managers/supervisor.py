@@ -32,7 +32,8 @@ from typing import Any, Protocol
 
 from fastcore.basics import patch
 
-from ..core.channels import Files, Receiver, Sealed, Sender, Turns, open_channel, set_pipe_size, unread_bytes
+from ..core.channels import (Files, Receiver, Sealed, Sender, Turns, open_channel,
+                                                 set_pipe_size, unread_bytes)
 from ..core.config import RestartPolicy, WorkerConfig
 from ..core.errors import ChannelClosed, ChannelCorrupt
 from ..core.protocol import WorkerRequestType
@@ -318,6 +319,7 @@ class WorkerHandle:
         self.ahead: Any = None             # owner's note: jobs that were sent behind `job`
         self.pace_seconds: float = math.inf   # owner's note: what its jobs took lately
         self.most_ahead = 0                # owner's note: how many may be sent ahead
+        self.has_printed = False           # owner's note: one of its jobs has
         self._is_silent: bool | None = None   # whether it had printed nothing when its results were read
         self.commands: dict[int, Any] = {} # owner's note: who waits for which answer
         self.is_initialised = False        # owner's note: it was told what to load

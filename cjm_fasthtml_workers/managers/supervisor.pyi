@@ -207,6 +207,7 @@ class WorkerHandle:
     ahead: Any
     pace_seconds: float
     most_ahead: int
+    has_printed: bool
     _is_silent: bool | None
     commands: dict[int, Any]
     is_initialised: bool

@@ -142,13 +142,13 @@ class Shorts:
         if in_order: self.order_is_kept()
 
     def each_ran_as_often_as_was_told(self) -> None:
-        short = {'queued': 'q', 'started': 's', 'chunk': 'c', 'progress': 'p'}
+        short = {'queued': 'q', 'started': 's', 'chunk': 'c', 'progress': 'p', 'log': 'l'}
         told, begins, ends = defaultdict(str), Counter(), Counter()
         for job_id, name in self.told: told[job_id] += short.get(name, f'-{name}')
         for x in self.notes(): {'begins': begins, 'ends': ends}.get(x.what, Counter())[x.n] += 1
         for n, job in self.jobs.items():
             who = f'{n}: {job} {job.error}, told {told[job.id]}, began {begins[n]}, ended {ends[n]}'
-            assert re.fullmatch(rf'q(s[cp]*q)*(s[cp]*)?-{job.status}', told[job.id]), who
+            assert re.fullmatch(rf'q(s[cpl]*q)*(s[cpl]*)?-{job.status}', told[job.id]), who
             assert ends[n] <= begins[n] <= job.attempt, f'ran too often: {who}'
             if 's' not in told[job.id]: assert not begins[n] and job.started_at is job.worker_pid is None, who
             if job.status == 'completed': assert ends[n] and job.result['n'] == n, who
