@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cjm_fasthtml_workers.core.config import JobOptions
-from cjm_fasthtml_workers.core.errors import ManagerClosed, NotStorable, StoreFull
+from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
+from cjm_fasthtml_workers.core.errors import JobQueueFull, ManagerClosed, NotStorable, StoreFull
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.faults.harness import App
@@ -201,6 +202,158 @@ def test_a_manager_that_is_made_and_never_used_does_not_hold_the_exit(tmp_path):
     code = ("import sys; from pathlib import Path; from tests.store_app import manager_of\n"
             "m = manager_of(Path(sys.argv[1]))")
     with App('-c', code, str(tmp_path)) as app: assert app.finish(SECONDS) == 0 and not app.err, app.err
+
+# ---- The engine between two commits
+
+class Gated(SQLiteJobStore):
+    "Its disk writes nothing while `gate` is shut."
+    def __init__(self, *args, **kwargs):
+        self.gate = threading.Event()
+        self.gate.set()
+        super().__init__(*args, **kwargs)
+
+    def _write_batch(self, batch):
+        assert self.gate.wait(SECONDS)
+        super()._write_batch(batch)
+
+def gated(folder, **config):
+    configs = {'worky': {'folder': str(folder)}, 'talker': {}}
+    return SimpleJobManager({'worky': 'tests.store_app:Worky', 'talker': 'tests.test_store_manager:Talker'},
+                            configs=configs, job_store=Gated(folder/'jobs.db'), worker_config=WorkerConfig(**config))
+
+class Talker:
+    def __init__(self, config): pass
+    def execute_stream(self, n): yield from map(str, range(n))
+    def execute(self, n): return ''.join(map(str, range(n)))
+
+async def held_back(m, n):
+    "A job that a worker was given and has not been sent; and what waits for it to be stored."
+    m.job_store.gate.clear()
+    start = asyncio.create_task(m.start_job('worky', nonce=f'n{n:03}'))
+    job = await until(lambda: next((j for j in m.get_all_jobs() if j.status == 'running'), None))
+    return job, start
+
+def what_ran(folder):
+    return Counter(w[0] for w in said(SimpleFolder(folder), 'ran')) if (folder/'ran').exists() else {}
+
+def test_a_job_that_is_cancelled_before_it_was_sent_touches_no_process_and_never_ran(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        pid = m.worker_process.pid
+        for n in range(20):
+            job, start = await held_back(m, n)
+            cancel = asyncio.create_task(m.cancel_job(job.id))
+            if n % 2: start.cancel()
+            await asyncio.sleep(0)
+            m.job_store.gate.set()
+            assert await cancel and m.worker_process.pid == pid
+            assert job.status == 'cancelled' == m.job_store.get(job.id).job.status
+            await asyncio.gather(start, return_exceptions=True)
+        assert not what_ran(tmp_path)
+        last = await m.start_job('worky', nonce='last')
+        assert (await m.wait_for_job(last.id, SECONDS)).worker_pid == pid
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_worker_that_dies_before_it_was_sent_its_job_is_nobodys_crash(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        for n in range(5):
+            job, start = await held_back(m, n)
+            os.kill(pid := m.worker_process.pid, signal.SIGKILL)
+            await until(lambda: m.worker_process is None or m.worker_process.pid != pid)
+            m.job_store.gate.set()
+            assert await start is job
+            assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed' and job.worker_pid != pid, job
+        assert set(what_ran(tmp_path).values()) == {1}
+        await m.aclose()
+    asyncio.run(main())
+
+def test_what_was_not_sent_when_the_app_stops_waits_in_the_file(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        job, start = await held_back(m, 0)
+        closing = asyncio.create_task(m.aclose())
+        await until(lambda: m.worker_process is None)
+        m.job_store.gate.set()
+        await closing
+        assert await start is job and job.status == 'pending' and not what_ran(tmp_path)
+        m = gated(tmp_path)
+        assert m.get_job(job.id).status == 'pending'
+        async with m.lifespan(): assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed'
+        assert what_ran(tmp_path) == {'n000': 1}
+    asyncio.run(main())
+
+def test_a_restart_of_the_worker_takes_no_job_that_was_not_sent(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        for n in range(3):
+            job, start = await held_back(m, n)
+            pid = m.worker_process.pid
+            m._restart_worker()
+            await until(lambda: m.worker_process is None or m.worker_process.pid != pid)
+            m.job_store.gate.set()
+            await start
+            assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed', job
+        assert set(what_ran(tmp_path).values()) == {1}
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_retry_is_stored_before_it_runs_again(tmp_path):
+    async def main():
+        m = gated(tmp_path, restart_backoff_base_seconds=.01)
+        job = await m.start_job('worky', job_options=JobOptions(max_retries=2), nonce=None)   # it has no length
+        await m.wait_for_job(job.id, SECONDS)
+        assert (job.status, job.fault, job.attempt) == ('failed', 'plugin_error', 3)
+        assert m.job_store.get(job.id).job.attempt == 3
+        await m.aclose()
+    asyncio.run(main())
+
+def test_chunks_in_the_file_are_those_that_were_read(tmp_path):
+    async def main():
+        m = gated(tmp_path, max_finished_jobs=1)
+        jobs = [await m.start_job('talker', n=2000) for _ in range(3)]
+        whole = [text_of([c async for c in m.stream_job(j.id)]) for j in jobs]
+        assert whole == [''.join(map(str, range(2000)))] * 3
+        for j in jobs: await m.wait_for_job(j.id, SECONDS)
+        for j in jobs: assert ''.join(t for t, _ in m.job_store.read_chunks(j.id).chunks) == whole[0]
+        assert len(m.get_all_jobs()) == 1   # the others are in the file only
+        assert m.get_job(jobs[0].id).result == jobs[0].result and m.get_job_result(jobs[0].id)['status'] == 'success'
+        assert text_of([c async for c in m.stream_job(jobs[0].id)]) == whole[0]
+        await m.aclose()
+    asyncio.run(main())
+
+# ---- Pause
+
+@pytest.mark.parametrize('has_store', [False, True])
+def test_pause(tmp_path, has_store):
+    async def main():
+        store = SQLiteJobStore(tmp_path/'jobs.db') if has_store else None
+        m = SimpleJobManager({'worky': 'tests.store_app:Worky'}, configs={'worky': {'folder': str(tmp_path)}},
+                             job_store=store, worker_config=WorkerConfig(request_queue_size=300))
+        await m.start()
+        jobs = [await m.start_job('worky', nonce=f'n{n:03}') for n in range(200)]   # some of them are sent ahead
+        await m.wait_for_job(jobs[30].id, SECONDS)
+        m.pause()
+        await until(lambda: not any(j.status == 'running' for j in jobs))
+        ended = [j.status for j in jobs]
+        assert ended.count('pending') > 10 and ended == sorted(ended)   # in order
+        while len(m.get_all_jobs()) < 600:
+            try: jobs.append(await m.start_job('worky', nonce=f'n{len(jobs):03}'))
+            except JobQueueFull: break
+        assert m.get_stats()['backlog'] == 300 and m.get_stats()['running'] == 0
+        assert await m.cancel_job(jobs[-1].id) and [j.status for j in jobs[:200]] == ended
+        m.resume()
+        for j in jobs[:-1]: assert (await m.wait_for_job(j.id, SECONDS)).status == 'completed'
+        ran = [w[0] for w in said(SimpleFolder(tmp_path), 'ran')]
+        assert ran == [f'n{n:03}' for n in range(len(jobs) - 1)]
+        await m.aclose()
+        with pytest.raises(ValueError, match="on_start"): SimpleJobManager({'x': 'y:Z'}, on_start='stopped')
+    asyncio.run(main())
 
 # ---- Killed
 

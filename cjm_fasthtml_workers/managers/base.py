@@ -1367,6 +1367,17 @@ def _from_file(self:BaseJobManager, job_id: str) -> JobRecord | None:
     return self._record_from(stored) if stored is not None and stored.worker_type == self.worker_type else None
 
 @patch
+def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
+    record = self._book.find(job_id)
+    return self._from_file(job_id) if record is None and self._store is not None else record
+
+@patch
+async def _ended_in_file(self:BaseJobManager, job_id: str) -> Any:  # The job; None: it has not ended, or is in the book
+    if self._book.find(job_id) is not None: return None
+    record = await asyncio.to_thread(self._from_file, job_id)
+    return record.job if record is not None and record.is_told else None
+
+@patch
 async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
     "With its text, if that is still in the store; `JobNotFound` for an unknown id."
     self._run_recovered()
@@ -1420,8 +1431,7 @@ def get_job(
     job_id:str  # Unique job identifier
 ) -> JobType | None:  # Job object or None
     "Get a job by ID."
-    record = self._book.find(job_id)
-    if record is None and self._store is not None: record = self._from_file(job_id)
+    record = self._known(job_id)
     return record.job if record is not None else None
 
 @patch
@@ -1464,6 +1474,7 @@ async def wait_for_job(
     "Wait until a job has ended; `TimeoutError` after `timeout`, `JobNotFound` for an unknown id."
     self._hub.use_loop()
     if self._recovered: self._run_recovered()
+    if self._store is not None and (job := await self._ended_in_file(job_id)) is not None: return job
     with self._lock:
         record = self._book.get(job_id)
         if record.is_told: return record.job
@@ -1517,7 +1528,7 @@ def events(
 ) -> EventStream:  # An async iterator of `WorkerEvent`
     "What happens from now on; `JobNotFound` for an unknown id."
     with self._lock:
-        record = self._book.get(job_id) if job_id is not None else None
+        record = None if job_id is None else self._known(job_id) or self._book.get(job_id)
         stream = self._hub.subscribe(job_id)
         if record is not None and record.is_told: stream.take(record.job.status, _event_data(record.job))
         if self._is_closed: self._hub.close()
