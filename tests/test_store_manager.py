@@ -263,7 +263,7 @@ def test_a_worker_that_dies_before_it_was_sent_its_job_is_nobodys_crash(tmp_path
         for n in range(5):
             job, start = await held_back(m, n)
             os.kill(pid := m.worker_process.pid, signal.SIGKILL)
-            await until(lambda: m.worker_process is None or m.worker_process.pid != pid)
+            await until(lambda pid=pid: m.worker_process is None or m.worker_process.pid != pid)
             m.job_store.gate.set()
             assert await start is job
             assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed' and job.worker_pid != pid, job
@@ -295,7 +295,7 @@ def test_a_restart_of_the_worker_takes_no_job_that_was_not_sent(tmp_path):
             job, start = await held_back(m, n)
             pid = m.worker_process.pid
             m._restart_worker()
-            await until(lambda: m.worker_process is None or m.worker_process.pid != pid)
+            await until(lambda pid=pid: m.worker_process is None or m.worker_process.pid != pid)
             m.job_store.gate.set()
             await start
             assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed', job
