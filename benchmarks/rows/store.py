@@ -23,8 +23,8 @@ ROW = Row(
     'store', "Jobs in a file", 'µs for a job',
     "The round trip of a small job, without a store and with `SQLiteJobStore`, one at a time and 64 at once. With a "
     "store a job goes through three commits, and whoever waits is told of nothing before it is committed; jobs that "
-    "come at once share some of them. `NORMAL` survives the death of the app, `FULL` also the loss of power. The file is in "
-    "the directory for temporary files, so the numbers of `FULL` are those of the disk under it.",
+    "come at once share some of them. `NORMAL` survives the death of the app, `FULL` also the loss of power. The file "
+    "is in the directory for temporary files, so the numbers of `FULL` are those of the disk under it.",
     (Entry('ours', label='without a store'), Entry('ours', {'store': 'NORMAL'}, 'normal', 'NORMAL'),
      Entry('ours', {'store': 'FULL'}, 'full', 'FULL')),
     measure, size=2000, smallest=64, is_compared=False,
