@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.extensions.guard import why_foreign
+from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.extensions.sse import encode_frame
 from cjm_fasthtml_workers.managers.base import BaseJob
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
@@ -30,8 +32,11 @@ from .views import ENDED, Chunk
 LINE_PAUSE = float(os.environ.get('DEMO_LINE_PAUSE', 0))  # seconds after each line, for demonstrations and tests
 TICK = 0.25  # seconds between two looks at what no chunk tells: the place in the queue, the model being loaded
 
-manager = SimpleJobManager(plugins={'reader': 'demo.reader:PageReader'})
-library = Library()
+FOLDER = Path(os.environ['DEMO_FOLDER']) if os.environ.get('DEMO_FOLDER') else None  # outlives the server; or nothing
+
+store = SQLiteJobStore(FOLDER/'jobs.db', make_directory=True) if FOLDER else None
+manager = SimpleJobManager(plugins={'reader': 'demo.reader:PageReader'}, job_store=store)
+library = Library(folder=FOLDER/'documents' if FOLDER else None)
 unpacking = CapacityLimiter(1)  # one upload is decoded at a time, which bounds the memory it takes
 
 
@@ -42,6 +47,16 @@ async def lifespan(app: FastHTML) -> AsyncIterator[None]:
         yield
         warming.cancel()
     library.close()
+
+
+def secret_key() -> str:
+    "What signs the cookies; the same as before where documents are kept, so that visitors find theirs again."
+    if FOLDER is None: return secrets.token_hex(32)
+    path = FOLDER/'secret'
+    if not path.exists():
+        path.touch(0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()
 
 
 class Gate:
@@ -72,7 +87,7 @@ def problem(request: Request, error: HTTPException) -> Any:
 # FastHTML itself rather than `fast_app`, whose static route would also serve files outside its folder
 app = FastHTML(title='Read a scanned document', hdrs=views.headers(), default_hdrs=False, canonical=False,
                htmlkw={'lang': 'en'}, lifespan=lifespan, middleware=[Middleware(Gate)],
-               secret_key=secrets.token_hex(32), session_cookie='demo_session',
+               secret_key=secret_key(), session_cookie='demo_session',
                exception_handlers={code: problem for code in (400, 404, 409, 422, 429)},
                routes=[Mount('/static', StaticFiles(directory=views.STATIC))])
 app.state.stopping = False  # set by the server when it is told to stop
@@ -155,6 +170,7 @@ async def start(document: Document) -> None:
     options = JobOptions(owner=document.owner)
     job = await manager.start_job('reader', job_options=options, pages=document.paths, line_pause=LINE_PAUSE)
     document.job_id = job.id
+    await to_thread.run_sync(library.save, document)
 
 
 @app.get('/documents/{id}')

@@ -1,5 +1,7 @@
-"""Uploaded documents: checked, turned into plain page images, and kept in a folder that goes when the server stops."""
+"""Uploaded documents: checked, turned into plain page images, and kept in a folder, which by default goes when the
+server stops."""
 import io
+import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -51,11 +53,30 @@ class Document:
 class Library:
     "The documents of all visitors, bounded in number."
 
-    def __init__(self, max_each: int = 8, max_all: int = 40) -> None:
-        "Keep at most `max_each` documents for a visitor and `max_all` in total."
-        self.max_each, self.max_all = max_each, max_all
-        self.folder = Path(tempfile.mkdtemp(prefix='scanned-documents-'))
+    def __init__(self, max_each: int = 8, max_all: int = 40, folder: Path | None = None) -> None:
+        "Keep at most `max_each` documents for a visitor and `max_all` in total; in `folder` also for the next server."
+        self.max_each, self.max_all, self.is_lasting = max_each, max_all, folder is not None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix='scanned-documents-'))
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.documents: dict[str, Document] = {}
+        self.load()
+
+    def load(self) -> None:
+        "What the last server left; a document that had no job yet is dropped."
+        found = sorted(self.folder.glob('*/document.json'), key=lambda path: path.stat().st_mtime_ns)
+        for path in found:
+            kept = json.loads(path.read_text())
+            sizes = [(width, height) for width, height in kept.pop('sizes')]
+            self.documents[kept['id']] = Document(**kept, folder=path.parent, sizes=sizes)
+        for folder in {*self.folder.iterdir()} - {path.parent for path in found}: rmtree(folder, ignore_errors=True)
+
+    def save(self, document: Document) -> None:
+        "Let the next server find `document`, whole or not at all."
+        if not self.is_lasting or document.id not in self.documents: return
+        kept = {name: getattr(document, name) for name in ('id', 'owner', 'title', 'sizes', 'job_id')}
+        draft = document.folder/'document.json.draft'
+        draft.write_text(json.dumps(kept))
+        draft.replace(document.folder/'document.json')
 
     def unpack(self, owner: str, name: str, data: bytes) -> Document:
         "Check an upload and store its pages (slow: call it in a thread); it is not in the library before `keep`."
@@ -92,8 +113,9 @@ class Library:
         return [d for d in reversed(self.documents.values()) if d.owner == owner]
 
     def close(self) -> None:
-        "Remove every stored page."
+        "Remove every stored page, unless the next server is to have them."
         self.documents.clear()
+        if self.is_lasting: return
         rmtree(self.folder, ignore_errors=True)
 
 

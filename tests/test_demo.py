@@ -3,6 +3,7 @@ import html
 import io
 import math
 import re
+import sqlite3
 
 import httpx
 import pytest
@@ -316,3 +317,34 @@ def test_files_outside_the_static_folder_are_not_served(server: DemoServer) -> N
         request = httpx.Request('GET', server.url)
         request.url = request.url.copy_with(raw_path=path.encode())
         with httpx.Client() as client: assert client.send(request).status_code == 404, path
+
+
+# --- A server that is killed ---
+
+def statuses(path) -> list[str]:
+    "Of the jobs in a file, in their order."
+    con = sqlite3.connect(path)
+    try: return [status for status, in con.execute('SELECT status FROM jobs ORDER BY seq')]
+    finally: con.close()
+
+
+@pytest.mark.limit(150)
+def test_a_server_that_is_killed_finds_its_documents_again(tmp_path, monkeypatch) -> None:
+    "The one that was read is there, the one that was being read says what happened, the one that waited is read."
+    monkeypatch.setenv('DEMO_FOLDER', str(tmp_path/'kept'))
+    for name in 'ab': (tmp_path/name).mkdir()
+    with serve_demo(tmp_path/'a', line_pause=.2) as server, httpx.Client(base_url=server.url) as visitor:
+        pages = [visitor.post(f'/samples/{name}').headers['location'] for name in
+                 ('letter.jpg', 'invoice.png', 'minutes.tiff')]
+        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == ['completed', 'running', 'pending'], 60, 'the second')
+        before, cookies = visitor.get(f'{pages[0]}/text').text, dict(visitor.cookies)
+        server.process.kill()
+    with serve_demo(tmp_path/'b') as server, httpx.Client(base_url=server.url, cookies=cookies) as visitor:
+        assert visitor.get(f'{pages[0]}/text').text == before and len(before) > 50
+        assert 'The server was stopped' in visitor.get(pages[1]).text
+        assert visitor.get(f'{pages[1]}/pages/1').status_code == 200
+        visitor.post(f'{pages[1]}/again')
+        wanted = ['completed', 'failed', 'completed', 'completed']
+        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == wanted, 60, 'the third, and the second once more')
+        for page in pages: assert len(visitor.get(f'{page}/text').text) > 50
+    assert (tmp_path/'kept'/'secret').stat().st_mode & 0o077 == 0

@@ -13,6 +13,7 @@ from benchmarks.rows import (
     stall,
     stalls,
     start,
+    store,
     throughput,
 )
 from benchmarks.rows.base import Row
@@ -20,4 +21,4 @@ from benchmarks.rows.base import Row
 ROWS: dict[str, Row] = {row.name: row for row in (
     roundtrip.ROW, throughput.ROW, chunks.ROW, paced.ROW, cancel.LIGHT, cancel.HEAVY, cancel_end.ROW, death.ROW,
     stall.ROW, stalls.ROW, start.ROW, memory.ROW, flat.ROW, bulk.SMALL, bulk.LARGE,
-    balance.ROW)}
+    balance.ROW, store.ROW)}

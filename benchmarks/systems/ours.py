@@ -1,25 +1,34 @@
 """This library, with nothing but its public face."""
 import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.systems.base import System
 from benchmarks.work import PLUGINS
 from cjm_fasthtml_workers.core.config import WorkerConfig
+from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 
 ENDINGS = {f'jobs:{name}' for name in ('completed', 'failed', 'cancelled')}
 
 
 class Ours(System):
-    def __init__(self, workers=1, plugins=('echo', 'double', 'spin', 'busy', 'chunks', 'paced'), **config):
+    def __init__(self, workers=1, plugins=('echo', 'double', 'spin', 'busy', 'chunks', 'paced'), store='', **config):
         super().__init__(workers)
         if config.get('standby_workers'): self.rest_seconds = 1.3   # a used one is replaced a second later
+        self.store = store
         self.plugins, self.config = {name: PLUGINS[name] for name in plugins}, config
 
     async def open(self):
         config = WorkerConfig(max_workers=self.workers, **self.config)
-        self.manager = SimpleJobManager(self.plugins, worker_config=config)
+        self.manager = SimpleJobManager(self.plugins, worker_config=config, job_store=self.open_store())
         self.exits.push_async_callback(self.manager.aclose)
         await self.manager.start()
+
+    def open_store(self):
+        if not self.store: return None
+        folder = Path(self.exits.enter_context(TemporaryDirectory()))
+        return SQLiteJobStore(folder/'jobs.db', synchronous=self.store)
 
     async def call(self, plugin, **params):
         job = await self.manager.start_job(plugin, **params)

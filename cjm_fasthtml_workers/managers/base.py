@@ -15,6 +15,7 @@ import itertools
 import logging
 import math
 import os
+import sys
 import threading
 import time
 import weakref
@@ -28,17 +29,17 @@ from fastcore.basics import patch, patch_to
 from ..core import context
 from ..core.channels import Sealed, Unreadable, plain_copy, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
-from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge,
+from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge, StoreClosed,
                                               WorkerStartError)
 from ..core.masking import MASK, secret_values
 from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..core.worker import error_line, error_traceback, readable_line
-from ..extensions.protocols import (EventBroadcasterProtocol, PluginRegistryProtocol,
-                                                       ResourceManagerProtocol)
+from ..extensions.protocols import (EventBroadcasterProtocol, JobStore, PluginRegistryProtocol,
+                                                       ResourceManagerProtocol, StoredJob)
 from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
                                                   WorkerEvent)  # noqa: F401
-from .jobs import (BaseJob, JobBook, JobLogs, JobRecord, JobType, SentAhead, is_finished,
-                                                pick_worker)
+from .jobs import (BaseJob, JobBook, JobLogs, JobRecord, JobType, Kept, SentAhead,
+                                                is_finished, pick_worker)
 from .supervisor import (LEASE_SECONDS, ForkServer, Guard, Launch, Lease, RestartBudget,
                                                       Supervisor, Timer, WorkerHandle, backoff_seconds)
 
@@ -76,12 +77,16 @@ class BaseJobManager(ABC, Generic[JobType]):
         plugin_registry: PluginRegistryProtocol | None = None,  # Optional plugin registry integration
         resource_manager: ResourceManagerProtocol | None = None,  # Optional resource manager integration
         event_broadcaster: EventBroadcasterProtocol | None = None,  # Optional SSE event broadcaster
+        job_store: JobStore | None = None,  # Keeps the jobs when the app dies
+        on_start: str = 'run',  # Or 'paused': jobs wait until `resume`
     ):
         "Initialize the job manager."
+        if on_start not in ('run', 'paused'): raise ValueError(f"on_start is 'run' or 'paused', not {on_start!r}")
         self.worker_type, self.category, self.supports_streaming = worker_type, category, supports_streaming
         self.worker_config = worker_config or WorkerConfig()
         self.plugin_registry, self.resource_manager = plugin_registry, resource_manager
-        self.event_broadcaster = event_broadcaster
+        self.event_broadcaster, self.job_store = event_broadcaster, job_store
+        self._is_paused = on_start == 'paused'
         self.last_restart_time: float | None = None   # seconds since the epoch
         self._begin()
 
@@ -118,6 +123,8 @@ def _begin(self:BaseJobManager) -> None:
     cfg = self.worker_config
     self._lock = threading.RLock()   # R: a signal handler may call `shutdown`
     self._book = JobBook(cfg.max_finished_jobs)
+    # None: without a store; also in a worker that runs the main script, which has no jobs
+    self._store: JobStore = None if context.in_worker else self.job_store   # type: ignore[assignment]
     self._slots = [_Slot(i, RestartBudget(cfg)) for i in range(cfg.max_workers)]
     self._wakeups, self._hooks = Wakeups(), CallbackThreads(f'{self.worker_type}-hook')
     self._hub = EventHub(self.worker_type, self._wakeups, self.event_broadcaster)
@@ -134,11 +141,15 @@ def _begin(self:BaseJobManager) -> None:
     self._at_exit: Callable[[], None] | None = None
     self._is_recycling = is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
     self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
-                        and getattr(type(self).extract_job_result, 'is_instant', False))
+                        and self._store is None and getattr(type(self).extract_job_result, 'is_instant', False))
     self._secrets: tuple[str, ...] = ()   # values that plugins and workers were given and nobody is to see
     self._can_lend = True
-    self._may_send_ahead = cfg.max_workers == 1 and not is_recycling   # with two, the later job might begin sooner
+    # of two workers, the later job might begin sooner; and a store is told of a run before it begins
+    self._may_send_ahead = cfg.max_workers == 1 and not is_recycling and self._store is None
     self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
+    self._recovered: list[JobRecord] = []   # from the store, and not yet seen by the app's own code
+    if self._store is not None: self._recover()
+
 
 # %% ../../nbs/managers/base.ipynb #b28ad830
 @patch
@@ -239,7 +250,10 @@ async def start_job(
     job: Any = self.create_job(plugin_id, **kwargs)
     if job_options is None: job_options = _options_of(job)
     job.priority, job.owner = job_options.priority, job_options.owner
-    self._accept(self._make_record(job, name, config, job_options))
+    if self._recovered: self._run_recovered()
+    record = self._make_record(job, name, config, job_options)
+    self._accept(record)
+    if self._store is not None: await self._wait_stored(record)
     return job
 
 # %% ../../nbs/managers/base.ipynb #030e93cd
@@ -254,7 +268,9 @@ def _make_record(self:BaseJobManager, job: Any, plugin_name: str, config: dict[s
                  options: JobOptions) -> JobRecord:
     name, stream, params = _split_request(self.prepare_execute_request(job), job.id, plugin_name)
     snapshot = _snapshot(params, self.worker_config.max_message_bytes)
-    return JobRecord(job, options, name, snapshot, stream and self.supports_streaming, config=config)
+    record = JobRecord(job, options, name, snapshot, stream and self.supports_streaming, config=config)
+    if self._store is not None: record.kept = Kept(params)
+    return record
 
 @patch
 def _accept(self:BaseJobManager, record: JobRecord) -> None:
@@ -262,15 +278,16 @@ def _accept(self:BaseJobManager, record: JobRecord) -> None:
     if supervisor is None or os.getpid() != self._pid: supervisor = self._running_supervisor()
     with self._lock:
         if self._is_closed: raise ManagerClosed("the manager was shut down")
-        if limit and self._book.waiting >= limit and not self._idle():
+        if limit and self._book.waiting >= limit and (self._is_paused or not self._idle()):
             raise JobQueueFull(f"{limit} jobs are waiting already")
         self._book.add(record)
+        if self._store is not None: self._store_new(record)
         is_short = False
         for slot in self._slots:
             slot.gave_up, handle = False, slot.handle
             if handle is None: is_short = True
             elif handle.ahead and handle.ahead.priority < record.options.priority: self._call_back(handle)
-        self._tell('queued', record)
+        if self._store is None: self._tell('queued', record)
         self._hand_over()
         is_short = is_short and self._missing_workers() > 0
     if self._is_instant and record.worker is not None: self._lend(record.worker)
@@ -278,6 +295,10 @@ def _accept(self:BaseJobManager, record: JobRecord) -> None:
     self._wakeups.flush()
 
 # %% ../../nbs/managers/base.ipynb #8139e495
+_UNSENT = sys.maxsize  # in `job_at`, with a store: the worker is to have its job, and has not got it
+
+def _is_free(handle: WorkerHandle) -> bool: return handle.job is None or handle.job_at == _UNSENT
+
 @patch
 def _idle(self:BaseJobManager) -> list[WorkerHandle]:
     return [h for s in self._slots if (h := s.handle) is not None and h.state == 'ready' and h.job is None]
@@ -285,7 +306,7 @@ def _idle(self:BaseJobManager) -> list[WorkerHandle]:
 @patch
 def _hand_over(self:BaseJobManager) -> None:
     "Give waiting jobs to workers; called with the lock held, so that a worker gets them in the order of the book."
-    while self._book.waiting and not self._is_closed:
+    while self._book.waiting and not self._is_closed and not self._is_paused:
         record, idle = self._book.peek(), self._idle()
         if record is None: return   # those that wait have a pause before them, or are on their way
         if not idle: return self._send_ahead(self._slots[0].handle)
@@ -294,12 +315,18 @@ def _hand_over(self:BaseJobManager) -> None:
         except Exception as e:
             self._note_end(record, _failed(Fault.START_FAILED, f"its configuration cannot be sent: {error_line(e)}"))
             continue
-        self._note_start(handle, record)
-        handle.send_job(request)
+        self._book.start(record, handle, handle.pid)
+        if self._store is None: self._send_job(handle, record, request)
+        else: self._store_attempt(handle, record)
+
+@patch
+def _send_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord,
+              request: dict[str, Any] | None = None) -> None:
+    self._note_start(handle, record)
+    handle.send_job(request or self._request(handle, record))
 
 @patch
 def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    self._book.start(record, handle, handle.pid)
     handle.job, handle.last_used = record, time.monotonic()
     self._tell('started', record)
     if record.deadline is not None or self._timeout_of(record) is not None: self._set_deadline(handle, record)
@@ -402,6 +429,7 @@ def _begin_next(self:BaseJobManager, handle: WorkerHandle) -> None:
     "The job is over: the worker has begun the next one that it was sent, or will at once."
     record = handle.ahead.pop(0 if handle.state == 'ready' else handle.turns.count())
     if record is None: return
+    self._book.start(record, handle, handle.pid)
     self._note_start(handle, record)
     handle.job_at = -1   # whether it has begun, the turns say
 
@@ -448,7 +476,7 @@ def _start_worker(self:BaseJobManager) -> None:
 @patch
 def _missing_workers(self:BaseJobManager) -> int:
     "How many workers the backlog needs and has not; called with the lock held."
-    if not self._book.waiting: return 0
+    if not self._book.waiting or self._is_paused: return 0
     empty = sum(s.is_empty for s in self._slots)
     coming = sum(s.handle is not None and s.handle.state == 'starting' for s in self._slots)
     return max(0, min(empty, self._book.waiting - coming))
@@ -697,6 +725,7 @@ def _handle_stream_chunk(
         if record.job.attempt > 1 and record.chunks.is_fresh:
             metadata = {**(metadata or {}), 'attempt': record.job.attempt}
         record.chunks.append(chunk_data['chunk'], metadata)
+        if self._store is not None: self._store_chunks(record, [chunk_data['chunk']], metadata)
         self._tell('chunk', record, chunk=chunk_data['chunk'], **({'metadata': metadata} if metadata else {}))
         waiters, record.chunk_waiters = record.chunk_waiters, []
     self._wakeups.add(waiters)
@@ -711,6 +740,7 @@ def _handle_stream_chunks(self:BaseJobManager, message: dict[str, Any]) -> None:
     with self._lock:
         if record.is_finished: return
         record.chunks.extend(texts)
+        if self._store is not None: self._store_chunks(record, texts)
         if not self._hub.is_quiet:
             for text in texts: self._tell('chunk', record, chunk=text)
         waiters, record.chunk_waiters = record.chunk_waiters, []
@@ -723,6 +753,7 @@ def _handle_progress(self:BaseJobManager, message: dict[str, Any]) -> None:
         if record is None or record.is_finished: return
         if message['fraction'] is not None: record.job.progress = message['fraction']
         record.job.status_message = self._hide(message['message'] or record.job.status_message)
+        if self._store is not None: self._store_progress(record)
         self._tell('progress', record)
 
 # %% ../../nbs/managers/base.ipynb #4f7f4fca
@@ -818,7 +849,7 @@ def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
         ticket, record.cancel_ticket = record.cancel_ticket, None
         if is_free: self._hand_over()
     if is_free: self._after_job(handle, record)
-    if ticket is not None: _resolve(ticket, record.job.status == JobStatus.CANCELLED)
+    if ticket is not None: self._answer_cancel(record, ticket)
 
 @patch
 def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
@@ -829,8 +860,12 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     if ending.traceback is not None: ending.traceback = self._hide(ending.traceback)
     if self._may_retry(record, ending): return self._try_again(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
-    if not self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
-                             ending.exit_code): return
+    if self._store is not None: self._store_end(record, ending)
+    elif self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
+                           ending.exit_code): self._tell_end(record)
+
+@patch
+def _tell_end(self:BaseJobManager, record: JobRecord) -> None:
     self._tell(record.job.status, record)
     if record.end_waiters or record.chunk_waiters:
         self._wakeups.add(record.end_waiters + record.chunk_waiters)
@@ -843,7 +878,7 @@ def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
     if handle.state == 'ready': handle.waited = None   # it lives on
     began_at, handle.last_used, handle.jobs_done = handle.last_used, time.monotonic(), handle.jobs_done + 1
     self._note_pace(handle, handle.last_used - began_at)
-    if record.job.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
+    if record.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
 
 # %% ../../nbs/managers/base.ipynb #7f44096d
 _RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
@@ -855,13 +890,14 @@ def _quarantined(record: JobRecord, ending: _Ending) -> _Ending:
 @patch
 def _may_retry(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
     return (ending.fault in _RETRIED and record.kills < 2 and record.ending is None and not self._is_closed
-            and record.job.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries)
+            and record.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries)
 
 @patch
 def _try_again(self:BaseJobManager, record: JobRecord) -> None:
     pause = backoff_seconds(self.worker_config, record.job.attempt)
     self._book.retry(record)
     record.chunks.restart()
+    if self._store is not None: self._store.note_waiting(record.job)
     self._tell('queued', record)
     self._supervisor.call_later(pause, self._requeue, record)
 
@@ -919,7 +955,7 @@ def _is_worn(self:BaseJobManager, handle: WorkerHandle) -> bool:
 @patch
 def _replace(self:BaseJobManager, handle: WorkerHandle) -> None:
     with self._lock:
-        if handle.job is not None or handle.state != 'ready': return
+        if not _is_free(handle) or handle.state != 'ready': return
         handle.stop_reason = 'replace'
         handle.stop(ask=True)
 
@@ -987,7 +1023,7 @@ def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
     while (record := handle.job) is not None:   # more than one, if results were lost
         if self._may_take_back(handle, record): self._take_back(handle, record)
         else: self._settle(record, record.ending or self._crash(handle, record))
-        if record.job.status == JobStatus.PENDING: handle.waited.append(record)   # it waits again
+        if record.status == JobStatus.PENDING: handle.waited.append(record)   # it waits again
     for ticket, _ in commands.values(): _resolve(ticket, {'ok': False, 'error': "the worker died"})
     self._handle_worker_error(handle)
     if self._is_closing: self._end_if_gone()
@@ -1002,7 +1038,9 @@ def _lost_standby(self:BaseJobManager) -> None:
 @patch
 def _may_take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> bool:
     "Whether the worker died before it had read anything of this job: then it is nobody's crash."
-    if record.ending is not None or record.is_finished or self._is_closed: return False
+    if record.ending is not None or record.is_finished: return False
+    if handle.job_at == _UNSENT: return True
+    if self._is_closed: return False
     if handle.job_at < 0: return handle.turns.count() > len(handle.ahead)   # it was sent ahead
     return handle.bytes_read is not None and handle.bytes_read <= handle.job_at
 
@@ -1012,7 +1050,8 @@ def _take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> 
         handle.job = None
         if record.deadline is not None: record.deadline.cancel()
         self._book.take_back(record)
-        self._tell('queued', record)
+        if self._store is not None: self._store.note_waiting(record.job)
+        if handle.job_at != _UNSENT: self._tell('queued', record)
         self._hand_over()
 
 @patch
@@ -1063,7 +1102,7 @@ def _give_up(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> N
     with self._lock:   # who came later is not meant: the next worker is for them
         waited = self._book.backlog() if handle is None or handle.waited is None else handle.waited
         for record in waited:
-            if record.job.status == JobStatus.PENDING: self._note_end(record, ending)
+            if record.status == JobStatus.PENDING: self._note_end(record, ending)
         if self._book.waiting:
             for s in self._slots: s.gave_up = False
     self._supervisor.call(self._start_missing)
@@ -1089,7 +1128,7 @@ def _restart_worker(self:BaseJobManager) -> None:
 @patch
 def _restart_all(self:BaseJobManager) -> None:
     for handle in [s.handle for s in self._slots if s.handle is not None]:
-        if handle.job is None: self._replace(handle)
+        if _is_free(handle): self._replace(handle)
         else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'restart')
     self._start_missing(1)
 
@@ -1157,9 +1196,10 @@ async def cancel_job(
         is_waiting = self._is_waiting(record)
         if is_waiting: self._note_end(record, _Ending(JobStatus.CANCELLED))
     self._wakeups.flush()
-    if is_waiting: return True
+    if is_waiting and self._store is None: return True
     ticket: concurrent.futures.Future = concurrent.futures.Future()
-    self._supervisor.call(self._cancel, record, ticket)
+    if is_waiting: self._answer_cancel(record, ticket)
+    else: self._supervisor.call(self._cancel, record, ticket)
     return await asyncio.shield(asyncio.wrap_future(ticket))
 
 @patch
@@ -1170,17 +1210,225 @@ def _cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.F
         is_waiting = self._is_waiting(record)   # between two attempts
         if is_waiting: self._note_end(record, ending)
         handle = record.worker
-        is_ours = record.job.status == JobStatus.RUNNING and record.ending is None
+        is_ours = record.status == JobStatus.RUNNING and record.ending is None
         if is_ours: record.cancel_ticket = ticket
     if is_ours: self._stop_job(handle, record, ending, 'cancel')
-    elif record.job.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it just began
-    else: _resolve(ticket, is_waiting)
+    elif record.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it just began
+    else: self._answer_cancel(record, ticket, is_waiting)
+
+@patch
+def _answer_cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.Future,
+                   is_by_us: bool = True) -> None:
+    self._when_told(record, lambda: _resolve(ticket, is_by_us and record.job.status == JobStatus.CANCELLED))
 
 @patch
 def _is_waiting(self:BaseJobManager, record: JobRecord) -> bool:
     "Whether a job has not begun, and will not without us; called with the lock held."
-    if record.job.status != JobStatus.PENDING: return False
+    if record.status == JobStatus.RUNNING and self._store is not None: return self._is_kept_back(record)
+    if record.status != JobStatus.PENDING: return False
     return record.ahead is None or self._call_back(record.ahead, record)
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d02
+@patch
+def _store_new(self:BaseJobManager, record: JobRecord) -> None:
+    "Called with the lock held; the record leaves the book if it cannot be kept."
+    kept = record.kept
+    stored = StoredJob(self.worker_type, record.job, record.plugin_name, kept.params, record.options, record.stream)
+    kept.params = None
+    try: self._store.accept(stored, functools.partial(self._on_new_stored, record))
+    except BaseException:
+        self._book.discard(record)
+        raise
+
+@patch
+async def _wait_stored(self:BaseJobManager, record: JobRecord) -> None:
+    "Until the job would survive; raises what the store says against it."
+    sleeper = asyncio.get_running_loop().create_future()
+    with self._lock:
+        if not record.kept.is_stored: record.kept.when_stored.append(sleeper)
+        else: sleeper.set_result(None)
+    await sleeper
+    if record.kept.refusal is not None: raise record.kept.refusal
+
+@patch
+def _on_new_stored(self:BaseJobManager, record: JobRecord, error: BaseException | None) -> None:
+    "In the store's thread."
+    kept = record.kept
+    with self._lock:
+        kept.is_stored, kept.refusal = True, error
+        if error is None: self._tell('queued', record)
+        else: self._unaccept(record)
+        self._wakeups.add(kept.when_stored)
+        kept.when_stored = []
+
+@patch
+def _unaccept(self:BaseJobManager, record: JobRecord) -> None:
+    self._book.discard(record)
+    if record.worker is not None and record.worker.job is record: self._free_unsent(record.worker)
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d04
+@patch
+def _store_attempt(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
+    "Called with the lock held."
+    handle.job, handle.job_at = record, _UNSENT
+    try: self._store.note_attempt(record.job, functools.partial(self._on_attempt_stored, handle, record))
+    except StoreClosed: pass   # shut down meanwhile: the job waits in the store
+
+@patch
+def _on_attempt_stored(self:BaseJobManager, handle: WorkerHandle, record: JobRecord,
+                       error: BaseException | None) -> None:
+    "In the store's thread."
+    with self._lock:
+        if handle.job is not record or handle.job_at != _UNSENT or record.is_finished: return
+        if handle.state != 'ready' or self._is_closed: return   # it is taken back when the worker is gone
+        if error is None: return self._send_job(handle, record)
+        self._note_end(record, _failed(Fault.INTERRUPTED, f"not ours to run: {error_line(error)}"))
+        self._free_unsent(handle)
+
+@patch
+def _free_unsent(self:BaseJobManager, handle: WorkerHandle) -> None:
+    handle.job = None
+    self._hand_over()
+
+@patch
+def _is_kept_back(self:BaseJobManager, record: JobRecord) -> bool:
+    "Whether it was given to a worker and not sent, and now will not be; called with the lock held."
+    handle = record.worker
+    if handle.job is not record or handle.job_at != _UNSENT: return False
+    self._free_unsent(handle)
+    return True
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d06
+@patch
+def _store_end(self:BaseJobManager, record: JobRecord, end: _Ending) -> None:
+    "Called with the lock held."
+    if not self._book.decide(record, end.status, end.fault, end.error, end.traceback, end.result, end.exit_code): return
+    try: self._store.note_end(record.job, record.final, functools.partial(self._on_end_stored, record))
+    except StoreClosed: self._on_end_stored(record, record.final)
+
+@patch
+def _on_end_stored(self:BaseJobManager, record: JobRecord, final: dict[str, Any]) -> None:
+    "In the store's thread. The end may have become another one, if the result could not be stored."
+    with self._lock:
+        self._book.show(record, final)
+        self._tell_end(record)
+        waiting, record.kept.when_told = record.kept.when_told, []
+    for do in waiting: do()
+
+@patch
+def _when_told(self:BaseJobManager, record: JobRecord, do: Callable[[], Any]) -> None:
+    "Now, or when its end is stored."
+    with self._lock:
+        if record.final is not None and record.kept is not None: return record.kept.when_told.append(do)
+    do()
+
+@patch
+def _store_chunks(self:BaseJobManager, record: JobRecord, texts: list[str],
+                  metadata: dict[str, Any] | None = None) -> None:
+    "They are numbered from the start of the attempt."
+    first = record.chunks.end - record.chunks.base - len(texts)
+    for n, text in enumerate(texts, first): self._store.note_chunk(record.job.id, n, text, metadata)
+
+@patch
+def _store_progress(self:BaseJobManager, record: JobRecord) -> None:
+    self._store.note_progress(record.job.id, record.job.progress, record.job.status_message)
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d08
+@patch
+def _recover(self:BaseJobManager) -> None:
+    most = self.worker_config.max_finished_jobs
+    found = self._store.attach(self.worker_type, self._wakeups.flush, 1000 if most is None else min(most, 1000))
+    interrupted, waiting = ([self._record_from(s) for s in some] for some in (found.interrupted, found.waiting))
+    for record in [*map(self._record_from, found.finished), *interrupted]: self._book.bring_back(record)
+    for record in waiting: self._book.add(record)
+    self._recovered = interrupted + waiting
+
+@patch
+def _record_from(self:BaseJobManager, stored: StoredJob) -> JobRecord:
+    job = stored.job
+    kept = Kept(is_stored=True, has_text=job.status != JobStatus.PENDING)
+    params = None if is_finished(job) else seal(stored.params or {}, copy=True)
+    return JobRecord(job, stored.options, stored.plugin_name, params, stored.stream, kept=kept)
+
+@patch
+def _run_recovered(self:BaseJobManager) -> None:
+    "Begin with what the last app left. On the loop, or before there is one."
+    if not self._recovered: return
+    with self._lock: records, self._recovered = self._recovered, []
+    for record in records:
+        if record.is_told: self._run_hooks(record)
+        else: self._find_again(record)
+    self._run_waiting()
+
+@patch
+def _find_again(self:BaseJobManager, record: JobRecord) -> None:
+    try: _, record.config = self._find_plugin(record.job.plugin_id)
+    except Exception as e:
+        with self._lock: self._note_end(record, _failed(Fault.START_FAILED, error_line(e)))
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d10
+@patch
+def _from_file(self:BaseJobManager, job_id: str) -> JobRecord | None:
+    stored = self._store.get(job_id)
+    return self._record_from(stored) if stored is not None and stored.worker_type == self.worker_type else None
+
+@patch
+def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
+    record = self._book.find(job_id)
+    return self._from_file(job_id) if record is None and self._store is not None else record
+
+@patch
+async def _ended_in_file(self:BaseJobManager, job_id: str) -> Any:  # The job; None: it has not ended, or is in the book
+    if self._book.find(job_id) is not None: return None
+    record = await asyncio.to_thread(self._from_file, job_id)
+    return record.job if record is not None and record.is_told else None
+
+@patch
+async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
+    "With its text, if that is still in the store; `JobNotFound` for an unknown id."
+    self._run_recovered()
+    record = self._book.find(job_id) or await asyncio.to_thread(self._from_file, job_id) or self._book.get(job_id)
+    if not record.kept.has_text: return record
+    text = await asyncio.to_thread(self._store.read_chunks, job_id)
+    with self._lock:
+        if not record.kept.has_text: return record   # somebody else was quicker
+        record.chunks.first, record.kept.has_text = text.dropped, False
+        for chunk, metadata in text.chunks: record.chunks.append(chunk, metadata)
+    return record
+
+@patch
+def _close_store(self:BaseJobManager) -> None:
+    "Write what is left; whoever waits for a job that is kept hears that it will not end here."
+    self._store.detach(self.worker_type)
+    self._gone.set()
+    with self._lock:
+        for record in self._book.records():
+            self._wakeups.add(record.end_waiters + record.chunk_waiters)
+            record.end_waiters, record.chunk_waiters = [], []
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d12
+@patch
+def pause(self:BaseJobManager) -> None:
+    "Begin no more jobs; those that run go on, and new ones are accepted."
+    with self._lock:
+        self._is_paused = True
+        for slot in self._slots:
+            if slot.handle is not None: self._call_back(slot.handle)
+
+@patch
+def resume(self:BaseJobManager) -> None:
+    "Begin with the jobs that wait."
+    self._is_paused = False
+    self._run_recovered()
+    self._run_waiting()
+
+@patch
+def _run_waiting(self:BaseJobManager) -> None:
+    if self._is_paused or self._is_closed or not self._book.waiting: return
+    supervisor = self._running_supervisor()
+    with self._lock: self._hand_over()
+    self._wakeups.flush()
+    supervisor.call(self._start_missing)
 
 # %% ../../nbs/managers/base.ipynb #6c5212e1
 @patch
@@ -1189,7 +1437,7 @@ def get_job(
     job_id:str  # Unique job identifier
 ) -> JobType | None:  # Job object or None
     "Get a job by ID."
-    record = self._book.find(job_id)
+    record = self._known(job_id)
     return record.job if record is not None else None
 
 @patch
@@ -1217,9 +1465,12 @@ def clear_completed_jobs(
     self:BaseJobManager
 ) -> int:  # Number of jobs cleared
     "Clear completed, failed, and cancelled jobs."
+    if self._store is not None and not self._is_closed: self._store.clear(self.worker_type)
     with self._lock: return self._book.clear()
 
 # %% ../../nbs/managers/base.ipynb #7c307d2e
+_IS_KEPT = "the manager was shut down; the job waits in its store"
+
 @patch
 async def wait_for_job(
     self:BaseJobManager,
@@ -1228,9 +1479,12 @@ async def wait_for_job(
 ) -> JobType:  # The job, which has ended
     "Wait until a job has ended; `TimeoutError` after `timeout`, `JobNotFound` for an unknown id."
     self._hub.use_loop()
+    if self._recovered: self._run_recovered()
+    if self._store is not None and (job := await self._ended_in_file(job_id)) is not None: return job
     with self._lock:
         record = self._book.get(job_id)
-        if record.is_finished: return record.job
+        if record.is_told: return record.job
+        if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
         sleeper = asyncio.get_running_loop().create_future()
         record.end_waiters.append(sleeper)
     try:
@@ -1238,7 +1492,8 @@ async def wait_for_job(
         else:
             async with asyncio.timeout(timeout): await sleeper
     finally:
-        if not record.is_finished: self._forget_waiter(record.end_waiters, sleeper)
+        if not record.is_told: self._forget_waiter(record.end_waiters, sleeper)
+    if not record.is_told: raise ManagerClosed(_IS_KEPT)
     return record.job
 
 @patch
@@ -1253,12 +1508,12 @@ async def stream_job(
     job_id:str  # Unique job identifier
 ) -> AsyncIterator[WorkerStreamChunk]:  # From the first chunk that is kept
     "The chunks of a job, those it has sent and those it will; ends with the job. `JobNotFound` for an unknown id."
-    record, position = self._book.get(job_id), 0
+    record, position = self._book.get(job_id) if self._store is None else await self._readable(job_id), 0
     while True:
         with self._lock:
             chunks, position = record.chunks.read(position)
             if not chunks:
-                if record.is_finished: return
+                if record.is_told or self._gone.is_set() or not record.seq: return   # no seq: another app runs it
                 sleeper = asyncio.get_running_loop().create_future()
                 record.chunk_waiters.append(sleeper)
         for chunk in chunks: yield chunk
@@ -1279,9 +1534,9 @@ def events(
 ) -> EventStream:  # An async iterator of `WorkerEvent`
     "What happens from now on; `JobNotFound` for an unknown id."
     with self._lock:
-        record = self._book.get(job_id) if job_id is not None else None
+        record = None if job_id is None else self._known(job_id) or self._book.get(job_id)
         stream = self._hub.subscribe(job_id)
-        if record is not None and record.is_finished: stream.take(record.job.status, _event_data(record.job))
+        if record is not None and record.is_told: stream.take(record.job.status, _event_data(record.job))
         if self._is_closed: self._hub.close()
     return stream
 
@@ -1397,6 +1652,7 @@ def check_streaming_support(
 async def start(self:BaseJobManager) -> None:
     "Start all workers and wait until they are ready; `WorkerStartError` with the worker's traceback if one is not."
     self._hub.use_loop()
+    if self._recovered: self._run_recovered()
     supervisor = self._running_supervisor()
     tickets: list[concurrent.futures.Future] = []
     with self._lock:
@@ -1498,15 +1754,20 @@ def _is_interrupted(self:BaseJobManager) -> bool:
 async def aclose(self:BaseJobManager) -> None:
     "Shut down without blocking the event loop."
     if os.getpid() != self._pid: return
-    supervisor = self._close()
+    supervisor = self._close() if self._store is None or self._supervisor else await asyncio.to_thread(self._close)
     while supervisor is not None and supervisor.thread.is_alive(): await asyncio.sleep(0.005)   # noqa: ASYNC110
     await self._hub.wait_broadcast(self.worker_config.shutdown_timeout_seconds)
+
+@patch
+def _close_unused(self:BaseJobManager) -> None:
+    if self._store is not None: self._close_store()
+    self._hub.close()
 
 @patch
 def _close(self:BaseJobManager) -> Supervisor | None:
     with self._lock:
         is_first, self._is_closed = not self._is_closed, True
-    if self._supervisor is None: self._hub.close()
+    if self._supervisor is None: self._close_unused()
     elif is_first: self._supervisor.call(self._begin_shutdown)
     self._wakeups.flush()
     return self._supervisor
@@ -1519,7 +1780,7 @@ def _begin_shutdown(self:BaseJobManager) -> None:
         for slot in self._slots:
             if slot.handle is not None: self._call_back(slot.handle)
         for record in self._book.backlog():
-            if record.ahead is None: self._note_end(record, _Ending(JobStatus.CANCELLED))
+            if record.ahead is None and self._store is None: self._note_end(record, _Ending(JobStatus.CANCELLED))
     for handle in self._standbys: handle.kill()   # there is nothing in it that could mind
     for slot in self._slots:
         if slot.pause is not None: slot.pause.cancel()
@@ -1533,7 +1794,7 @@ def _shut_down_worker(self:BaseJobManager, handle: WorkerHandle) -> None:
     handle.drain()
     record = handle.job
     if handle.state == 'starting': handle.stop(ask=False)
-    elif record is None: handle.stop(ask=True)
+    elif record is None or handle.job_at == _UNSENT: handle.stop(ask=True)
     elif record.ending is None and not record.is_finished:
         ending = _failed(Fault.INTERRUPTED, "the app stopped while the job ran")
         self._stop_job(handle, record, ending, 'shutdown', wait=True)
@@ -1543,6 +1804,7 @@ def _end_if_gone(self:BaseJobManager) -> None:
     if self._standbys or any(s.handle is not None for s in self._slots): return
     if self._fork_server is not None: self._fork_server.close()
     self._guard.close()
+    if self._store is not None: self._close_store()
     self._hub.close()
     self._hooks.close()
     self._wakeups.flush()
@@ -1557,7 +1819,10 @@ class _Lifespan:
     def __init__(self, manager: BaseJobManager):
         self._manager, self._steps = manager, 0
 
-    async def __aenter__(self) -> None: self._manager._hub.use_loop(pin=True)
+    async def __aenter__(self) -> None:
+        self._manager._hub.use_loop(pin=True)
+        self._manager._run_recovered()
+
     async def __aexit__(self, *exc: Any) -> None: await self._manager.aclose()
     def __aiter__(self) -> '_Lifespan': return self
 

@@ -1,5 +1,6 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """Abstract base class for managing background jobs with worker processes."""
+from typing import Any as _Any
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 import asyncio
 import atexit
@@ -10,6 +11,7 @@ import itertools
 import logging
 import math
 import os
+import sys
 import threading
 import time
 import weakref
@@ -21,13 +23,13 @@ from fastcore.basics import patch, patch_to
 from ..core import context as context
 from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, plain_copy as plain_copy, seal as seal
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
-from ..core.errors import ChannelClosed as ChannelClosed, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, WorkerStartError as WorkerStartError
+from ..core.errors import ChannelClosed as ChannelClosed, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, StoreClosed as StoreClosed, WorkerStartError as WorkerStartError
 from ..core.masking import MASK as MASK, secret_values as secret_values
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerStreamChunk as WorkerStreamChunk
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
-from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
+from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, JobStore as JobStore, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol, StoredJob as StoredJob
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
-from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, SentAhead as SentAhead, is_finished as is_finished, pick_worker as pick_worker
+from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, Kept as Kept, SentAhead as SentAhead, is_finished as is_finished, pick_worker as pick_worker
 from .supervisor import LEASE_SECONDS as LEASE_SECONDS, ForkServer as ForkServer, Guard as Guard, Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 _log = logging.getLogger(__name__)
@@ -58,7 +60,10 @@ class BaseJobManager(ABC, Generic[JobType]):
     plugin_registry: PluginRegistryProtocol | None
     resource_manager: ResourceManagerProtocol | None
     event_broadcaster: EventBroadcasterProtocol | None
+    job_store: JobStore | None
+    _is_paused: _Any
     last_restart_time: float | None
+    _store: JobStore
     _plugin_configs: dict[str, Any]
     _streaming_plugins: set[str] | None
     _supervisor: Supervisor
@@ -66,8 +71,9 @@ class BaseJobManager(ABC, Generic[JobType]):
     _fork_server: ForkServer | None
     _at_exit: Callable[[], None] | None
     _secrets: tuple[str, ...]
+    _recovered: list[JobRecord]
 
-    def __init__(self, worker_type: str, category: Any, supports_streaming: bool=False, worker_config: WorkerConfig | None=None, plugin_registry: PluginRegistryProtocol | None=None, resource_manager: ResourceManagerProtocol | None=None, event_broadcaster: EventBroadcasterProtocol | None=None):
+    def __init__(self, worker_type: str, category: Any, supports_streaming: bool=False, worker_config: WorkerConfig | None=None, plugin_registry: PluginRegistryProtocol | None=None, resource_manager: ResourceManagerProtocol | None=None, event_broadcaster: EventBroadcasterProtocol | None=None, job_store: JobStore | None=None, on_start: str='run'):
         """Initialize the job manager."""
         ...
 
@@ -122,6 +128,8 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _hand_over(self) -> None:
         """Give waiting jobs to workers; called with the lock held, so that a worker gets them in the order of the book."""
         ...
+
+    def _send_job(self, handle: WorkerHandle, record: JobRecord, request: dict[str, Any] | None=None) -> None: ...
 
     def _note_start(self, handle: WorkerHandle, record: JobRecord) -> None: ...
 
@@ -257,6 +265,8 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Put the end into the book and tell; called with the lock held."""
         ...
 
+    def _tell_end(self, record: JobRecord) -> None: ...
+
     def _free(self, handle: WorkerHandle) -> None: ...
 
     def _may_retry(self, record: JobRecord, ending: _Ending) -> bool: ...
@@ -353,9 +363,91 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _cancel(self, record: JobRecord, ticket: concurrent.futures.Future) -> None: ...
 
+    def _answer_cancel(self, record: JobRecord, ticket: concurrent.futures.Future, is_by_us: bool=True) -> None: ...
+
     def _is_waiting(self, record: JobRecord) -> bool:
         """Whether a job has not begun, and will not without us; called with the lock held."""
         ...
+
+    def _store_new(self, record: JobRecord) -> None:
+        """Called with the lock held; the record leaves the book if it cannot be kept."""
+        ...
+
+    async def _wait_stored(self, record: JobRecord) -> None:
+        """Until the job would survive; raises what the store says against it."""
+        ...
+
+    def _on_new_stored(self, record: JobRecord, error: BaseException | None) -> None:
+        """In the store's thread."""
+        ...
+
+    def _unaccept(self, record: JobRecord) -> None: ...
+
+    def _store_attempt(self, handle: WorkerHandle, record: JobRecord) -> None:
+        """Called with the lock held."""
+        ...
+
+    def _on_attempt_stored(self, handle: WorkerHandle, record: JobRecord, error: BaseException | None) -> None:
+        """In the store's thread."""
+        ...
+
+    def _free_unsent(self, handle: WorkerHandle) -> None: ...
+
+    def _is_kept_back(self, record: JobRecord) -> bool:
+        """Whether it was given to a worker and not sent, and now will not be; called with the lock held."""
+        ...
+
+    def _store_end(self, record: JobRecord, end: _Ending) -> None:
+        """Called with the lock held."""
+        ...
+
+    def _on_end_stored(self, record: JobRecord, final: dict[str, Any]) -> None:
+        """In the store's thread. The end may have become another one, if the result could not be stored."""
+        ...
+
+    def _when_told(self, record: JobRecord, do: Callable[[], Any]) -> None:
+        """Now, or when its end is stored."""
+        ...
+
+    def _store_chunks(self, record: JobRecord, texts: list[str], metadata: dict[str, Any] | None=None) -> None:
+        """They are numbered from the start of the attempt."""
+        ...
+
+    def _store_progress(self, record: JobRecord) -> None: ...
+
+    def _recover(self) -> None: ...
+
+    def _record_from(self, stored: StoredJob) -> JobRecord: ...
+
+    def _run_recovered(self) -> None:
+        """Begin with what the last app left. On the loop, or before there is one."""
+        ...
+
+    def _find_again(self, record: JobRecord) -> None: ...
+
+    def _from_file(self, job_id: str) -> JobRecord | None: ...
+
+    def _known(self, job_id: str) -> JobRecord | None: ...
+
+    async def _ended_in_file(self, job_id: str) -> Any: ...
+
+    async def _readable(self, job_id: str) -> JobRecord:
+        """With its text, if that is still in the store; `JobNotFound` for an unknown id."""
+        ...
+
+    def _close_store(self) -> None:
+        """Write what is left; whoever waits for a job that is kept hears that it will not end here."""
+        ...
+
+    def pause(self) -> None:
+        """Begin no more jobs; those that run go on, and new ones are accepted."""
+        ...
+
+    def resume(self) -> None:
+        """Begin with the jobs that wait."""
+        ...
+
+    def _run_waiting(self) -> None: ...
 
     def get_job(self, job_id: str) -> JobType | None:
         """Get a job by ID."""
@@ -464,6 +556,8 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Shut down without blocking the event loop."""
         ...
 
+    def _close_unused(self) -> None: ...
+
     def _close(self) -> Supervisor | None: ...
 
     def _begin_shutdown(self) -> None: ...
@@ -493,6 +587,9 @@ def _why_unpicklable(params: dict[str, Any]) -> str | None: ...
 _PLAIN_OPTIONS = JobOptions()
 
 def _options_of(job: BaseJob) -> JobOptions: ...
+_UNSENT = sys.maxsize
+
+def _is_free(handle: WorkerHandle) -> bool: ...
 
 def _event_data(job: BaseJob) -> dict[str, Any]: ...
 _AHEAD_SECONDS = 0.002
@@ -551,6 +648,7 @@ _MOST_LINES = 100
 def _printed(line: bytes) -> str: ...
 
 def _start_error(slot: _Slot, handle: WorkerHandle | None) -> WorkerStartError: ...
+_IS_KEPT = 'the manager was shut down; the job waits in its store'
 
 def _all_ok(answers: list[dict[str, Any]], what: str) -> bool: ...
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog',
-           'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
+           'Kept', 'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
 
 # %% ../../nbs/managers/jobs.ipynb #b84f3515
 import heapq
@@ -193,6 +193,16 @@ class LineLog:
 
 # %% ../../nbs/managers/jobs.ipynb #474bba4f
 @dataclass(eq=False, slots=True)
+class Kept:
+    "What is between a job and the store that keeps it."
+    params: dict[str, Any] | None = None  # For the store, until it has them
+    is_stored: bool = False  # Whether the store has the job, or has refused it
+    has_text: bool = False  # Whether what it streamed is in the store only
+    refusal: BaseException | None = None  # Why the store did not take it
+    when_stored: list[Any] = field(default_factory=list)  # Futures that wait for that
+    when_told: list[Callable[[], Any]] = field(default_factory=list)  # What is done when its end is stored
+
+@dataclass(eq=False, slots=True)
 class JobRecord:
     "What the manager knows about one job."
     job: Any  # A `BaseJob`, or the app's subclass
@@ -210,6 +220,8 @@ class JobRecord:
     kills: int = 0  # Workers that died of it
     is_reported: bool = False  # Whether the resource manager knows that it runs
     cancel_ticket: Any = None  # Who waits for the end of a cancel
+    final: Any = None  # How it has ended, until that is stored and the job shows it
+    kept: Any = None  # A `Kept`, where there is a store
     chunk_waiters: list[Any] = field(default_factory=list)
     end_waiters: list[Any] = field(default_factory=list)
     _chunks: ChunkLog | None = None  # made when there is something to keep
@@ -234,8 +246,18 @@ class JobRecord:
         return (chunks.chars if chunks is not None else 0) + (logs.chars if logs is not None else 0)
 
     @property
+    def status(self) -> str:
+        "The state, also when an end is decided and not yet shown."
+        return self.job.status if self.final is None else self.final['status']
+
+    @property
     def is_finished(self) -> bool:
-        "Whether the job is in a terminal state."
+        "Whether the job is in a terminal state, shown or not."
+        return self.final is not None or self.job.status in TERMINAL_STATUSES
+
+    @property
+    def is_told(self) -> bool:
+        "Whether everybody may know that it has ended."
         return self.job.status in TERMINAL_STATUSES
 
 # %% ../../nbs/managers/jobs.ipynb #e63153af
@@ -277,12 +299,12 @@ class JobBook:
 
     def peek(self) -> JobRecord | None:
         "Who is next; None if nobody waits, or all of them with a worker already."
-        while self._heap and self._heap[0][2].job.status != JobStatus.PENDING: heapq.heappop(self._heap)
+        while self._heap and self._heap[0][2].status != JobStatus.PENDING: heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
     def backlog(self) -> list[JobRecord]:
         "Who waits, in order; also for another attempt."
-        waiting = [r for r in self._records.values() if r.job.status == JobStatus.PENDING]
+        waiting = [r for r in self._records.values() if r.status == JobStatus.PENDING]
         return sorted(waiting, key=lambda r: (-r.options.priority, r.seq))
 
 # %% ../../nbs/managers/jobs.ipynb #0c5ea3de
@@ -333,7 +355,7 @@ def requeue(self:JobBook,
     record: JobRecord  # After `retry`
 ) -> None:
     "Put it into the backlog, at its old place; harmless if it has ended meanwhile."
-    if record.job.status != JobStatus.PENDING: return
+    if record.status != JobStatus.PENDING: return
     record.ahead = None
     heapq.heappush(self._heap, (-record.options.priority, record.seq, record))
 
@@ -347,26 +369,30 @@ def finish(self:JobBook,
     exit_code: int | None = None  # Of the worker that died of it
 ) -> bool:  # False: it had ended before, and nothing changed
     "End a job, once."
-    was_pending = record.job.status == JobStatus.PENDING
-    if status not in TRANSITIONS[record.job.status]: return False
-    job = record.job
+    job, was_pending = record.job, record.status == JobStatus.PENDING
+    if status not in TRANSITIONS[record.status]: return False
     job.completed_at, job.result, job.error, job.traceback = self.now(), result, error, traceback
     job.fault, job.exit_code = fault.value if fault else None, exit_code
     if status is JobStatus.COMPLETED: job.progress = 1.0
     change_status(job, status)
     if was_pending: self._left_backlog()
     record.params = record.ending = None
+    self._keep(record)
+    return True
+
+@patch
+def _keep(self:JobBook, record: JobRecord) -> None:
+    "It has ended, and is kept as long as there is room."
     self._finished.append(record)
     self._finished_chars += record.chars
     self._prune()
-    return True
 
 # %% ../../nbs/managers/jobs.ipynb #ea1184ca
 @patch
 def _left_backlog(self:JobBook) -> None:
     self.waiting -= 1
     if len(self._heap) > 64 + 2 * self.waiting:
-        self._heap = [e for e in self._heap if e[2].job.status == JobStatus.PENDING]
+        self._heap = [e for e in self._heap if e[2].status == JobStatus.PENDING]
         heapq.heapify(self._heap)
 
 @patch
@@ -391,6 +417,56 @@ def clear(self:JobBook) -> int:  # How many
     n = len(self._finished)
     while self._finished: self._forget(self._finished.popleft())
     return n
+
+# %% ../../nbs/managers/jobs.ipynb #5a1b0c02
+@patch
+def decide(self:JobBook,
+    record: JobRecord,
+    status: JobStatus,  # A terminal one
+    fault: Fault | None = None, error: str | None = None, traceback: str | None = None,  # If it failed
+    result: dict[str, Any] | None = None,  # If it completed
+    exit_code: int | None = None  # Of the worker that died of it
+) -> bool:  # False: it had ended before, and nothing changed
+    "End a job, once; nobody sees it before `show`."
+    if status not in TRANSITIONS[record.status]: return False
+    was_pending = record.status == JobStatus.PENDING
+    record.final = {'completed_at': self.now(), 'result': result, 'error': error, 'traceback': traceback,
+                    'fault': fault.value if fault else None, 'exit_code': exit_code, 'status': _WORDS[status]}
+    if status is JobStatus.COMPLETED: record.final['progress'] = 1.0
+    if was_pending: self._left_backlog()
+    record.params = record.ending = None
+    return True
+
+@patch
+def show(self:JobBook,
+    record: JobRecord,  # Its end is decided
+    final: dict[str, Any]  # What the store made of it
+) -> None:
+    "Everybody may see the end."
+    for name, value in final.items():
+        if name != 'status': setattr(record.job, name, value)
+    record.job.status = final['status']   # last, as in `change_status`; `decide` has looked into the table
+    record.final = None
+    if record.job.id in self._records: self._keep(record)
+
+# %% ../../nbs/managers/jobs.ipynb #5a1b0c05
+@patch
+def discard(self:JobBook,
+    record: JobRecord  # Pending, or just started
+) -> None:
+    "It was never accepted."
+    if record.status == JobStatus.PENDING:
+        record.final = {'status': _WORDS[JobStatus.CANCELLED]}   # so that nobody takes it from the heap
+        self._left_backlog()
+    self._records.pop(record.job.id, None)
+
+@patch
+def bring_back(self:JobBook,
+    record: JobRecord  # Of a job that ended before
+) -> None:
+    "Keep what a store has kept."
+    self._records[record.job.id] = record
+    self._keep(record)
 
 # %% ../../nbs/managers/jobs.ipynb #b33c7a24
 class SentAhead:

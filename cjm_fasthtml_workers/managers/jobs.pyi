@@ -1,6 +1,6 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """What a job is, the states it can be in, and the book in which the manager keeps them."""
-__all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog', 'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
+__all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog', 'Kept', 'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
 import heapq
 import time
 from collections import deque
@@ -135,6 +135,16 @@ class LineLog:
         ...
 
 @dataclass(eq=False, slots=True)
+class Kept:
+    """What is between a job and the store that keeps it."""
+    params: dict[str, Any] | None = None
+    is_stored: bool = False
+    has_text: bool = False
+    refusal: BaseException | None = None
+    when_stored: list[Any] = field(default_factory=list)
+    when_told: list[Callable[[], Any]] = field(default_factory=list)
+
+@dataclass(eq=False, slots=True)
 class JobRecord:
     """What the manager knows about one job."""
     job: Any
@@ -152,6 +162,8 @@ class JobRecord:
     kills: int = 0
     is_reported: bool = False
     cancel_ticket: Any = None
+    final: Any = None
+    kept: Any = None
     chunk_waiters: list[Any] = field(default_factory=list)
     end_waiters: list[Any] = field(default_factory=list)
     _chunks: ChunkLog | None = None
@@ -173,8 +185,18 @@ class JobRecord:
         ...
 
     @property
+    def status(self) -> str:
+        """The state, also when an end is decided and not yet shown."""
+        ...
+
+    @property
     def is_finished(self) -> bool:
-        """Whether the job is in a terminal state."""
+        """Whether the job is in a terminal state, shown or not."""
+        ...
+
+    @property
+    def is_told(self) -> bool:
+        """Whether everybody may know that it has ended."""
         ...
 _MAX_FINISHED_CHARS = 32 * 2 ** 20
 
@@ -237,6 +259,10 @@ class JobBook:
         """End a job, once."""
         ...
 
+    def _keep(self, record: JobRecord) -> None:
+        """It has ended, and is kept as long as there is room."""
+        ...
+
     def _left_backlog(self) -> None: ...
 
     def _prune(self) -> None: ...
@@ -245,6 +271,22 @@ class JobBook:
 
     def clear(self) -> int:
         """Forget all finished jobs."""
+        ...
+
+    def decide(self, record: JobRecord, status: JobStatus, fault: Fault | None=None, error: str | None=None, traceback: str | None=None, result: dict[str, Any] | None=None, exit_code: int | None=None) -> bool:
+        """End a job, once; nobody sees it before `show`."""
+        ...
+
+    def show(self, record: JobRecord, final: dict[str, Any]) -> None:
+        """Everybody may see the end."""
+        ...
+
+    def discard(self, record: JobRecord) -> None:
+        """It was never accepted."""
+        ...
+
+    def bring_back(self, record: JobRecord) -> None:
+        """Keep what a store has kept."""
         ...
 
 class SentAhead:

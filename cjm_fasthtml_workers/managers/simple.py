@@ -16,7 +16,7 @@ from typing import Any
 from ..core.adapters import PlainPluginManager
 from ..core.config import WorkerConfig
 from ..core.worker import base_worker_process
-from ..extensions.protocols import EventBroadcasterProtocol, ResourceManagerProtocol
+from ..extensions.protocols import EventBroadcasterProtocol, JobStore, ResourceManagerProtocol
 from .base import BaseJobManager
 from .jobs import BaseJob
 
@@ -53,14 +53,17 @@ class SimpleJobManager(BaseJobManager[SimpleJob]):
         configs: Mapping[str, dict[str, Any]] | None = None,  # Name -> what the plugin's `__init__` gets
         resource_manager: ResourceManagerProtocol | None = None,  # Optional resource manager integration
         event_broadcaster: EventBroadcasterProtocol | None = None,  # Optional SSE event broadcaster
+        job_store: JobStore | None = None,  # Keeps the jobs when the app dies
+        on_start: str = 'run',  # Or 'paused': jobs wait until `resume`
     ):
-        super().__init__(worker_type, worker_type, supports_streaming, worker_config,
-                         resource_manager=resource_manager, event_broadcaster=event_broadcaster)
         if not plugins: raise ValueError("at least one plugin is needed")
         self._params: dict[str, dict[str, Any]] = {}
         self.plugins = {name: plugin_path(p) for name, p in plugins.items()}
         for name in configs or {}:
             if name not in self.plugins: raise ValueError(f"a configuration for {name!r}, which is not a plugin")
+        super().__init__(worker_type, worker_type, supports_streaming, worker_config,
+                         resource_manager=resource_manager, event_broadcaster=event_broadcaster,
+                         job_store=job_store, on_start=on_start)
         self._plugin_configs.update(copy.deepcopy(dict(configs or {})))
 
     def get_plugin_name(self, plugin_id: str) -> str | None:  # None: there is no such plugin

@@ -46,3 +46,12 @@ class Listener:
         return f'{n // 60}:{n % 60:02} {what}\n'
 
     def execute(self, **params): return ''.join(self.execute_stream(**params))
+
+
+class Napper:
+    "Does nothing for a while."
+    def __init__(self, config): pass
+
+    def execute(self, seconds):
+        time.sleep(seconds)
+        return {'text': 'rested'}

@@ -19,8 +19,8 @@ class Option(NamedTuple):
 WORKER, CANCEL, RESTART, TIMEOUTS = 'Worker and payload', 'Cancel', 'Restart', 'Timeouts'
 COMMANDS, QUEUES, POOL = 'Commands', 'Queues, loops and threads', 'Pool and spares'
 FORKS, SHUTDOWN, KILLED = 'Fork server', 'Shutdown', 'The app is killed'
-RESOURCES, LEASE, SELF = 'Resources', 'An event loop that reads results itself', 'The tests themselves'
-AHEAD = 'Many short jobs'
+RESOURCES, LEASE, STORE = 'Resources', 'An event loop that reads results itself', 'The job store'
+AHEAD, SELF = 'Many short jobs', 'The tests themselves'
 
 GROUPS = {   # with a line on what they have in common
     WORKER: 'What a plugin does to its process, and what does not cross between worker and app. Where nothing else is '
@@ -41,6 +41,8 @@ GROUPS = {   # with a line on what they have in common
            'borrows the pipe for that, and gives it back.',
     AHEAD: 'However jobs get to their worker: until its code runs, a job waits. Each of these notes in a file that it '
            'begins and ends, so that what really ran can be compared with what was told.',
+    STORE: 'What was told to anybody is in the file: a job that was accepted, an attempt before it runs, an end. The '
+           'file is whole, and what cannot be read is never taken for an empty store.',
     SELF: 'A test that cannot fail proves nothing.',
 }
 
@@ -64,6 +66,8 @@ OPTIONS = [
     Option('FAULTS_TIMES', '10', 'How often each time is measured.'),
     Option('FAULTS_RELOADS', '2', 'How often `uvicorn --reload` sees a new file.'),
     Option('FAULTS_FLOOD_MB', '128', 'Output of a plugin that floods.'),
+    Option('FAULTS_STORE_KILLS', '12', 'Apps that are killed while they store jobs.'),
+    Option('FAULTS_STORE_STEP', '9', '`1`: an app is killed after each statement; `9`: after each ninth.'),
     Option('FAULTS_RESOURCE_SCALE', '1', 'Times the usual number of jobs, cancels, crashes, chunks and managers.'),
 ]
 
@@ -74,6 +78,7 @@ CAMPAIGNS = [   # the long ones
     'FAULTS_AHEAD_JOBS=10000 FAULTS_AHEAD_KILLS=200 .venv/bin/python -m pytest tests/faults/test_ahead.py',
     'FAULTS_FORKS=10 .venv/bin/python -m pytest tests/faults/test_forkserver.py',
     'FAULTS_ORPHAN_ROUNDS=50 FAULTS_ORPHAN_RUNS=200 .venv/bin/python -m pytest tests/faults/test_orphans.py',
+    'FAULTS_STORE_KILLS=200 FAULTS_STORE_STEP=1 .venv/bin/python -m pytest tests/faults/test_store_kills.py',
     'FAULTS_RELOADS=10 .venv/bin/python -m pytest tests/faults -k uvicorn',
     'FAULTS_FLOOD_MB=1024 .venv/bin/python -m pytest tests/faults -k flood_of_output',
     'FAULTS_RESOURCE_SCALE=10 .venv/bin/python -m pytest tests/faults/test_resources.py',
@@ -741,6 +746,69 @@ ROWS = [
     Row(AHEAD, 'All at once, also with a spare, and with workers that are replaced.',
         'Each runs at most once, ends once, and `started_at` is when it began.',
         ['test_ahead::test_everything_at_once']),
+    # ---- The job store
+    Row(STORE, 'The app gets a SIGKILL under load, again and again, also while it opens the file.',
+        'Nothing that was accepted is lost, nothing that ended runs again, no attempt runs twice. `integrity_check` '
+        'says ok. The next app goes on.',
+        ['test_store_kills::test_killed_at_random_moments_under_load']),
+    Row(STORE, 'The app gets a SIGKILL after the n-th SQL statement, for every n.',
+        'The same. There is no statement after which the file is half of something.',
+        ['test_store_kills::test_killed_after_each_statement']),
+    Row(STORE, 'The app gets a SIGKILL in the middle of an upgrade of the tables.',
+        'The old version or the new one, whole. The next start goes on from there.',
+        ['test_store_kills::test_upgrade_killed_after_each_statement']),
+    Row(STORE, 'An app with a manager and workers gets a SIGKILL under load, again and again.',
+        'What `start_job` returned is in the file. What was told to have ended has ended so there, and does not run '
+        'again. The job that ran is `failed`, `interrupted`, or runs again if its `max_retries` allow that; those that '
+        'waited run, in their order.',
+        ['test_store_manager::test_app_killed_under_load',
+         'test_store_manager::test_the_job_that_ran_is_interrupted_or_waits_again_and_hooks_hear_of_it']),
+    Row(STORE, 'The app stops while jobs wait.',
+        'They stay in the file, `pending`, and whoever waits for one gets `ManagerClosed`. The next app runs them.',
+        ['test_store_manager::test_jobs_are_there_after_a_restart_and_waiting_ones_run',
+         'test_store_manager::test_what_was_not_sent_when_the_app_stops_waits_in_the_file']),
+    Row(STORE, 'Between the acceptance of a job and the moment in which its attempt is stored: it is cancelled, its '
+               'worker dies or is replaced, its caller goes away.',
+        'It has not run, and no process is touched for it. If it was not cancelled it runs once, in the next worker.',
+        ['test_store_manager::test_a_job_that_is_cancelled_before_it_was_sent_touches_no_process_and_never_ran',
+         'test_store_manager::test_a_worker_that_dies_before_it_was_sent_its_job_is_nobodys_crash',
+         'test_store_manager::test_a_restart_of_the_worker_takes_no_job_that_was_not_sent',
+         'test_store_manager::test_a_caller_that_goes_away_leaves_a_whole_job']),
+    Row(STORE, 'Parameters or a result that are no plain data.',
+        '`NotStorable` from `start_job` names the field, and there is no job; with such a result the job is `failed`, '
+        '`bad_payload`.',
+        ['test_store_manager::test_refusals_leave_no_job_and_free_the_worker',
+         'test_store_manager::test_a_result_that_is_no_json']),
+    Row(STORE, 'Somebody hears of an event and looks into the file.',
+        'It is there already, for `queued`, `started` and every end.',
+        ['test_store_manager::test_events_come_after_the_store_has_it']),
+    Row(STORE, 'The disk is full, or the file may not grow.',
+        'New jobs are refused with `StoreFull`. No attempt begins. Ends are told after some seconds, and stored when '
+        'there is room.',
+        ['test_store::test_no_more_room', 'test_store::test_the_system_lets_no_file_grow',
+         'test_store::test_a_disk_that_is_really_full']),
+    Row(STORE, 'Another program has locked the file.',
+        'The event loop is not held up. New jobs are refused with `StoreBusy`, the rest waits.',
+        ['test_store::test_locked_by_another_program',
+         'test_store::test_nothing_that_a_loop_calls_waits_for_the_disk',
+         'test_store_manager::test_a_locked_file_holds_up_neither_loop_nor_shutdown']),
+    Row(STORE, 'The file is empty, damaged, cut short, no database, another program\'s, or of a later version.',
+        '`StoreCorrupt`, `StoreForeign` or `StoreTooNew`. The file is left as it is.',
+        ['test_store::test_damaged_files_are_never_empty_stores',
+         'test_store::test_damage_that_is_met_later_is_reported',
+         'test_store::test_foreign_files_are_left_as_they_are', 'test_store::test_command_line_exit_codes']),
+    Row(STORE, 'The directory is missing, or the place cannot be written.',
+        '`StoreUnreachable`. No new and empty store appears in the wrong place.',
+        ['test_store::test_a_missing_directory_a_directory_and_nonsense',
+         'test_store::test_places_that_cannot_be_written']),
+    Row(STORE, 'Two apps on one file; one dies, one is stopped; many start at the same moment.',
+        'Each runs its own jobs and sees all. Only jobs of an app that is dead are taken, each by one.',
+        ['test_store::test_two_apps_share_a_file_and_nobody_takes_a_live_job',
+         'test_store::test_of_many_apps_that_start_at_once_one_takes_each_job']),
+    Row(STORE, 'Ids and texts with NUL, half a surrogate pair, SQL, 10 MB; a file that was tampered with.',
+        'They come back as they were. Values that make no sense are errors; no code in them runs.',
+        ['test_store::test_odd_ids_and_texts', 'test_store::test_ten_megabytes',
+         'test_store::test_values_that_were_tampered_with_are_errors_and_never_calls']),
 
     # ---- The tests themselves
     Row(SELF, 'A case that breaks one of the eight; one that hangs; a good one.',

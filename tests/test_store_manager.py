@@ -1,0 +1,404 @@
+"A manager with a store: what it promises when it stops, is killed, or the store says no."
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
+from cjm_fasthtml_workers.core.errors import JobQueueFull, ManagerClosed, NotStorable, StoreFull
+from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+from tests.faults.harness import App
+from tests.faults.test_store_kills import said, told
+from tests.store_app import manager_of
+
+KILLS = int(os.environ.get('FAULTS_STORE_APP_KILLS', 6))
+SECONDS = 20
+
+async def until(what, seconds=SECONDS):
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, 'it does not come about'
+        await asyncio.sleep(.01)
+    return found
+
+def text_of(chunks): return ''.join(c.chunk for c in chunks)
+
+def test_jobs_are_there_after_a_restart_and_waiting_ones_run(tmp_path):
+    async def first():
+        m = manager_of(tmp_path)
+        done = await m.start_job('worky', nonce='aaaabbbb')
+        await m.wait_for_job(done.id)
+        m.pause()
+        waits = [await m.start_job('worky', nonce=f'wait{n}', job_options=JobOptions(priority=n)) for n in range(3)]
+        assert [j.status for j in waits] == ['pending'] * 3
+        waiter = asyncio.create_task(m.wait_for_job(waits[0].id))
+        await asyncio.sleep(0)
+        await m.aclose()
+        with pytest.raises(ManagerClosed): await waiter   # it is kept, and does not end here
+        assert [j.status for j in waits] == ['pending'] * 3
+        return done.id, [j.id for j in waits]
+    async def second(done, waits):
+        m = manager_of(tmp_path, on_start='paused')
+        assert m.get_job_result(done)['status'] == 'success'
+        assert text_of([c async for c in m.stream_job(done)]) == 'aaaabbbb'
+        assert [j.id for j in m.get_all_jobs()] == [done, *waits]
+        await m.start()
+        await asyncio.sleep(.1)
+        assert all(m.get_job(i).status == 'pending' for i in waits)   # paused
+        assert await m.cancel_job(waits[1]) and m.job_store.get(waits[1]).job.status == 'cancelled'
+        m.resume()
+        for i in (waits[0], waits[2]): assert (await m.wait_for_job(i, SECONDS)).status == 'completed'
+        await m.aclose()
+    done, waits = asyncio.run(first())
+    asyncio.run(second(done, waits))
+    ran = [w[0] for w in said(SimpleFolder(tmp_path), 'ran')]
+    assert sorted(ran) == ['aaaabbbb', 'wait0', 'wait2'] and ran.index('wait2') < ran.index('wait0') or len(ran) == 3
+
+class SimpleFolder:
+    "Reads `ran` as if it were the witness."
+    def __init__(self, folder): self.folder = folder
+    def __truediv__(self, name): return self.folder/'ran'
+
+def test_events_come_after_the_store_has_it(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        seen = []
+        async def listen():
+            async for e in m.events():
+                if e.data.get('job_id'): seen.append((e.type, m.job_store.get(e.data['job_id']).job.status))
+        task = asyncio.create_task(listen())
+        await asyncio.sleep(0)
+        jobs = [await m.start_job('worky', nonce=f'nonce{n}') for n in range(5)]
+        for j in jobs:
+            assert m.job_store.get(j.id) is not None
+            await m.wait_for_job(j.id)
+            assert m.job_store.get(j.id).job.status == 'completed'
+        await m.aclose()
+        await task
+        assert [s for t, s in seen if t == 'jobs:completed'] == ['completed'] * 5
+        assert [t for t, s in seen].count('jobs:queued') == 5 == [t for t, s in seen].count('jobs:started')
+    asyncio.run(main())
+
+def test_refusals_leave_no_job_and_free_the_worker(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        await m.start()
+        with pytest.raises(NotStorable, match=r"params\['x'\]"): await m.start_job('worky', nonce='n', x=Path)
+        m.job_store._call(lambda con: con.execute('PRAGMA max_page_count=30').fetchall())
+        for _ in range(3):
+            with pytest.raises(StoreFull): await m.start_job('worky', nonce='x'*500_000)
+        assert m.get_all_jobs() == [] and m.get_stats()['running'] == 0 == m.get_stats()['backlog']
+        m.job_store._call(lambda con: con.execute('PRAGMA max_page_count=100000').fetchall())
+        jobs = [await m.start_job('worky', nonce=f'n{n}') for n in range(4)]
+        for j in jobs: assert (await m.wait_for_job(j.id, SECONDS)).status == 'completed'
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_result_that_is_no_json(tmp_path):
+    async def main():
+        store = SQLiteJobStore(tmp_path/'jobs.db')
+        m = SimpleJobManager({'odd': 'tests.test_store_manager:Odd'}, job_store=store)
+        job = await m.start_job('odd')
+        await m.wait_for_job(job.id, SECONDS)
+        assert (job.status, job.fault) == ('failed', 'bad_payload') and "['x']" in job.error
+        assert store.get(job.id).job.fault == 'bad_payload'
+        await m.aclose()
+    asyncio.run(main())
+
+class Odd:
+    def __init__(self, config): pass
+    def execute(self): return {'x': SimpleNamespace()}
+
+def test_a_running_job_can_be_cancelled_and_that_is_stored(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        job = await m.start_job('worky', nonce='nnnn', seconds=30)
+        behind = await m.start_job('worky', nonce='behind')
+        await until(lambda: job.status == 'running')
+        assert await m.cancel_job(job.id) and m.job_store.get(job.id).job.status == 'cancelled'
+        assert (await m.wait_for_job(behind.id, SECONDS)).status == 'completed'
+        for _ in range(20):   # as soon as it was accepted
+            job = await m.start_job('worky', nonce='nnnn', seconds=.01)
+            assert await m.cancel_job(job.id) == (job.status == 'cancelled')
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_caller_that_goes_away_leaves_a_whole_job(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        tasks = [asyncio.create_task(m.start_job('worky', nonce=f'n{n}')) for n in range(30)]
+        for n, t in enumerate(tasks):
+            if n % 3 == 0: await asyncio.sleep(0)
+            t.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        jobs = m.get_all_jobs()
+        for j in jobs: assert (await m.wait_for_job(j.id, SECONDS)).status == 'completed'
+        assert m.job_store.counts() == ({'completed': len(jobs)} if jobs else {})
+        await m.aclose()
+    asyncio.run(main())
+
+class Hooked(SimpleJobManager):
+    def _on_job_finished(self, job_id): self.heard.append((job_id, self.get_job(job_id).fault))
+
+def test_the_job_that_ran_is_interrupted_or_waits_again_and_hooks_hear_of_it(tmp_path):
+    code = ("import asyncio, sys; from pathlib import Path; from tests.store_app import manager_of\n"
+            "from cjm_fasthtml_workers.core.config import JobOptions\n"
+            "async def main():\n"
+            "    m = manager_of(Path(sys.argv[1])); jobs = [await m.start_job('worky', nonce=n*8, seconds=60, "
+            "job_options=JobOptions(max_retries=r)) for n, r in (('a', 0), ('b', 1))]\n"
+            "    while not all(m.get_job(j.id).status == 'running' for j in jobs): await asyncio.sleep(.01)\n"
+            "    ran = Path(sys.argv[1])/'ran'\n"
+            "    while not ran.exists() or ran.read_text().count('ran') < 2: await asyncio.sleep(.01)\n"
+            "    print('running', *[j.id for j in jobs], flush=True); await asyncio.sleep(60)\n"
+            "asyncio.run(main())")
+    with App('-c', code, str(tmp_path)) as app:
+        words = app.until('running', SECONDS).split()
+        os.kill(app.pid, signal.SIGKILL)
+        app.popen.wait(10)
+    async def main():
+        Hooked.heard = []
+        store = SQLiteJobStore(tmp_path/'store'/'jobs.db')
+        m = Hooked({'worky': 'tests.store_app:Worky'}, configs={'worky': {'folder': str(tmp_path)}}, job_store=store)
+        lost, again = (m.get_job(i) for i in words[1:3])
+        assert (lost.status, lost.fault) == ('failed', 'interrupted')
+        assert m.get_job_result(lost.id)['status'] == 'error' and (again.status, again.attempt) == ('pending', 2)
+        async with m.lifespan():
+            await until(lambda: again.status == 'running')
+            await until(lambda: (lost.id, 'interrupted') in Hooked.heard)
+            assert await m.cancel_job(again.id)
+        assert store.get(again.id).job.status == 'cancelled'
+    asyncio.run(main())
+
+def test_a_locked_file_holds_up_neither_loop_nor_shutdown(tmp_path):
+    async def main():
+        store = SQLiteJobStore(tmp_path/'jobs.db', busy_seconds=.2, patience_seconds=.2)
+        configs = {'worky': {'folder': str(tmp_path)}}
+        m = SimpleJobManager({'worky': 'tests.store_app:Worky'}, configs=configs, job_store=store)
+        job = await m.start_job('worky', nonce='nnnn', seconds=.2)
+        await until(lambda: job.status == 'running')
+        con = sqlite3.connect(m.job_store.path, isolation_level=None)
+        con.execute('BEGIN IMMEDIATE')
+        worst, last = 0.0, time.monotonic()
+        waiter = asyncio.create_task(m.wait_for_job(job.id))
+        while not waiter.done():
+            await asyncio.sleep(.005)
+            worst, last = max(worst, time.monotonic() - last), time.monotonic()
+        assert (await waiter).status == 'completed' and worst < 1, worst   # told, though it is not stored
+        await asyncio.wait_for(m.aclose(), 60)
+        con.close()
+    asyncio.run(main())
+
+def test_a_manager_that_is_made_and_never_used_does_not_hold_the_exit(tmp_path):
+    code = ("import sys; from pathlib import Path; from tests.store_app import manager_of\n"
+            "m = manager_of(Path(sys.argv[1]))")
+    with App('-c', code, str(tmp_path)) as app: assert app.finish(SECONDS) == 0 and not app.err, app.err
+
+# ---- The engine between two commits
+
+class Gated(SQLiteJobStore):
+    "Its disk writes nothing while `gate` is shut."
+    def __init__(self, *args, **kwargs):
+        self.gate = threading.Event()
+        self.gate.set()
+        super().__init__(*args, **kwargs)
+
+    def _write_batch(self, batch):
+        assert self.gate.wait(SECONDS)
+        super()._write_batch(batch)
+
+def gated(folder, **config):
+    configs = {'worky': {'folder': str(folder)}, 'talker': {}}
+    return SimpleJobManager({'worky': 'tests.store_app:Worky', 'talker': 'tests.test_store_manager:Talker'},
+                            configs=configs, job_store=Gated(folder/'jobs.db'), worker_config=WorkerConfig(**config))
+
+class Talker:
+    def __init__(self, config): pass
+    def execute_stream(self, n): yield from map(str, range(n))
+    def execute(self, n): return ''.join(map(str, range(n)))
+
+async def held_back(m, n):
+    "A job that a worker was given and has not been sent; and what waits for it to be stored."
+    m.job_store.gate.clear()
+    start = asyncio.create_task(m.start_job('worky', nonce=f'n{n:03}'))
+    job = await until(lambda: next((j for j in m.get_all_jobs() if j.status == 'running'), None))
+    return job, start
+
+def what_ran(folder):
+    return Counter(w[0] for w in said(SimpleFolder(folder), 'ran')) if (folder/'ran').exists() else {}
+
+def test_a_job_that_is_cancelled_before_it_was_sent_touches_no_process_and_never_ran(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        pid = m.worker_process.pid
+        for n in range(20):
+            job, start = await held_back(m, n)
+            cancel = asyncio.create_task(m.cancel_job(job.id))
+            if n % 2: start.cancel()
+            await asyncio.sleep(0)
+            m.job_store.gate.set()
+            assert await cancel and m.worker_process.pid == pid
+            assert job.status == 'cancelled' == m.job_store.get(job.id).job.status
+            await asyncio.gather(start, return_exceptions=True)
+        assert not what_ran(tmp_path)
+        last = await m.start_job('worky', nonce='last')
+        assert (await m.wait_for_job(last.id, SECONDS)).worker_pid == pid
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_worker_that_dies_before_it_was_sent_its_job_is_nobodys_crash(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        for n in range(5):
+            job, start = await held_back(m, n)
+            os.kill(pid := m.worker_process.pid, signal.SIGKILL)
+            await until(lambda pid=pid: m.worker_process is None or m.worker_process.pid != pid)
+            m.job_store.gate.set()
+            assert await start is job
+            assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed' and job.worker_pid != pid, job
+        assert set(what_ran(tmp_path).values()) == {1}
+        await m.aclose()
+    asyncio.run(main())
+
+def test_what_was_not_sent_when_the_app_stops_waits_in_the_file(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        job, start = await held_back(m, 0)
+        closing = asyncio.create_task(m.aclose())
+        await until(lambda: m.worker_process is None)
+        m.job_store.gate.set()
+        await closing
+        assert await start is job and job.status == 'pending' and not what_ran(tmp_path)
+        m = gated(tmp_path)
+        assert m.get_job(job.id).status == 'pending'
+        async with m.lifespan(): assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed'
+        assert what_ran(tmp_path) == {'n000': 1}
+    asyncio.run(main())
+
+def test_a_restart_of_the_worker_takes_no_job_that_was_not_sent(tmp_path):
+    async def main():
+        m = gated(tmp_path)
+        await m.start()
+        for n in range(3):
+            job, start = await held_back(m, n)
+            pid = m.worker_process.pid
+            m._restart_worker()
+            await until(lambda pid=pid: m.worker_process is None or m.worker_process.pid != pid)
+            m.job_store.gate.set()
+            await start
+            assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed', job
+        assert set(what_ran(tmp_path).values()) == {1}
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_retry_is_stored_before_it_runs_again(tmp_path):
+    async def main():
+        m = gated(tmp_path, restart_backoff_base_seconds=.01)
+        job = await m.start_job('worky', job_options=JobOptions(max_retries=2), nonce=None)   # it has no length
+        await m.wait_for_job(job.id, SECONDS)
+        assert (job.status, job.fault, job.attempt) == ('failed', 'plugin_error', 3)
+        assert m.job_store.get(job.id).job.attempt == 3
+        await m.aclose()
+    asyncio.run(main())
+
+def test_chunks_in_the_file_are_those_that_were_read(tmp_path):
+    async def main():
+        m = gated(tmp_path, max_finished_jobs=1)
+        jobs = [await m.start_job('talker', n=2000) for _ in range(3)]
+        whole = [text_of([c async for c in m.stream_job(j.id)]) for j in jobs]
+        assert whole == [''.join(map(str, range(2000)))] * 3
+        for j in jobs: await m.wait_for_job(j.id, SECONDS)
+        for j in jobs: assert ''.join(t for t, _ in m.job_store.read_chunks(j.id).chunks) == whole[0]
+        assert len(m.get_all_jobs()) == 1   # the others are in the file only
+        assert m.get_job(jobs[0].id).result == jobs[0].result and m.get_job_result(jobs[0].id)['status'] == 'success'
+        assert text_of([c async for c in m.stream_job(jobs[0].id)]) == whole[0]
+        await m.aclose()
+    asyncio.run(main())
+
+# ---- Pause
+
+@pytest.mark.parametrize('has_store', [False, True])
+def test_pause(tmp_path, has_store):
+    async def main():
+        store = SQLiteJobStore(tmp_path/'jobs.db') if has_store else None
+        m = SimpleJobManager({'worky': 'tests.store_app:Worky'}, configs={'worky': {'folder': str(tmp_path)}},
+                             job_store=store, worker_config=WorkerConfig(request_queue_size=300))
+        await m.start()
+        jobs = [await m.start_job('worky', nonce=f'n{n:03}') for n in range(200)]   # some of them are sent ahead
+        await m.wait_for_job(jobs[30].id, SECONDS)
+        m.pause()
+        await until(lambda: not any(j.status == 'running' for j in jobs))
+        ended = [j.status for j in jobs]
+        assert ended.count('pending') > 10 and ended == sorted(ended)   # in order
+        while len(m.get_all_jobs()) < 600:
+            try: jobs.append(await m.start_job('worky', nonce=f'n{len(jobs):03}'))
+            except JobQueueFull: break
+        assert m.get_stats()['backlog'] == 300 and m.get_stats()['running'] == 0
+        assert await m.cancel_job(jobs[-1].id) and [j.status for j in jobs[:200]] == ended
+        m.resume()
+        for j in jobs[:-1]: assert (await m.wait_for_job(j.id, SECONDS)).status == 'completed'
+        ran = [w[0] for w in said(SimpleFolder(tmp_path), 'ran')]
+        assert ran == [f'n{n:03}' for n in range(len(jobs) - 1)]
+        await m.aclose()
+        with pytest.raises(ValueError, match="on_start"): SimpleJobManager({'x': 'y:Z'}, on_start='stopped')
+    asyncio.run(main())
+
+# ---- Killed
+
+def check(folder: Path) -> None:
+    path = folder/'store'/'jobs.db'
+    if not path.exists(): return
+    con = sqlite3.connect(path)
+    try:
+        assert con.execute('PRAGMA integrity_check').fetchall() == [('ok',)]
+        rows = {i: (status, result) for i, status, result in con.execute('SELECT id, status, result FROM jobs')}
+    finally: con.close()
+    lost = [i for i, *_ in said(folder, 'accepted') if i not in rows]
+    assert not lost, f'accepted and forgotten: {lost}'
+    for i, status, _ in said(folder, 'ended'):
+        assert rows[i][0] == status, (i, status, rows[i])
+        assert status == 'completed'
+
+@pytest.mark.limit(60 + 12*KILLS)
+def test_app_killed_under_load(tmp_path):
+    seed = int(os.environ.get('FAULTS_SEED', time.time_ns() % 10**6))
+    print('FAULTS_SEED', seed)
+    rng = random.Random(seed)
+    for _ in range(KILLS):
+        before = len(said(tmp_path, 'ready'))
+        with App('-m', 'tests.store_app', str(tmp_path), '60') as app:
+            deadline = time.monotonic() + 30
+            while len(said(tmp_path, 'ready')) == before:
+                assert app.popen.poll() is None and time.monotonic() < deadline, app.err
+                time.sleep(.005)
+            time.sleep(rng.uniform(0, 1.5))
+            assert app.popen.poll() is None, app.err
+            os.kill(app.pid, signal.SIGKILL)
+            app.popen.wait(10)
+            assert not app.err, app.err
+        check(tmp_path)
+    with App('-m', 'tests.store_app', str(tmp_path), '0.2') as app: assert app.finish(60) == 0 and not app.err, app.err
+    check(tmp_path)
+    ran = Counter(w[0] for w in said(SimpleFolder(tmp_path), 'ran'))
+    retries = {nonce: int(n) for _, nonce, n in said(tmp_path, 'accepted')}
+    over = Counter(w[0] for w in said(tmp_path, 'ended'))
+    assert not [i for i, n in over.items() if n > 1]
+    assert not [n for n, k in ran.items() if k > 1 + retries.get(n, 1)], 'it was run again'
+    store = SQLiteJobStore(tmp_path/'store'/'jobs.db')
+    counts = store.counts()
+    store.close()
+    print(len(told(tmp_path)), counts, {w: len(said(tmp_path, w)) for w in ('ready', 'accepted', 'ended')})
+    assert not counts.get('pending') and not counts.get('running') and counts['completed']
+    assert json.dumps(counts)
