@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['reading', 'read_objects', 'read_texts', 'printable', 'table', 'run_list', 'run_show', 'run_export', 'run_follow',
-           'parser', 'main']
+           'parser', 'run_command']
 
 # %% ../nbs/cli.ipynb #5f1308a6
 import argparse
@@ -243,7 +243,7 @@ def _lacks_what(words: list[str]) -> bool:
     "A path, and then nothing or an option of `list`."
     return len(words) == 1 and words[0][0] != '-' or len(words) > 1 and words[1][:1] == '-' != words[0][0]
 
-def main(
+def run_command(
     argv: Sequence[str] | None = None  # None: what was typed
 ) -> int:  # The exit code
     "Run the command."
