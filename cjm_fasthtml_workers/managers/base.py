@@ -317,13 +317,12 @@ def _hand_over(self:BaseJobManager) -> None:
             continue
         self._book.start(record, handle, handle.pid)
         if self._store is None: self._send_job(handle, record, request)
-        else: self._store_attempt(handle, record)
+        else: self._store_attempt(handle, record, request)
 
 @patch
-def _send_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord,
-              request: dict[str, Any] | None = None) -> None:
+def _send_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, request: dict[str, Any]) -> None:
     self._note_start(handle, record)
-    handle.send_job(request or self._request(handle, record))
+    handle.send_job(request)
 
 @patch
 def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
@@ -1268,20 +1267,20 @@ def _unaccept(self:BaseJobManager, record: JobRecord) -> None:
 
 # %% ../../nbs/managers/base.ipynb #5a1b0d04
 @patch
-def _store_attempt(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
+def _store_attempt(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, request: dict[str, Any]) -> None:
     "Called with the lock held."
     handle.job, handle.job_at = record, _UNSENT
-    try: self._store.note_attempt(record.job, functools.partial(self._on_attempt_stored, handle, record))
+    try: self._store.note_attempt(record.job, functools.partial(self._on_attempt_stored, handle, record, request))
     except StoreClosed: pass   # shut down meanwhile: the job waits in the store
 
 @patch
-def _on_attempt_stored(self:BaseJobManager, handle: WorkerHandle, record: JobRecord,
+def _on_attempt_stored(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, request: dict[str, Any],
                        error: BaseException | None) -> None:
     "In the store's thread."
     with self._lock:
         if handle.job is not record or handle.job_at != _UNSENT or record.is_finished: return
         if handle.state != 'ready' or self._is_closed: return   # it is taken back when the worker is gone
-        if error is None: return self._send_job(handle, record)
+        if error is None: return self._send_job(handle, record, request)
         self._note_end(record, _failed(Fault.INTERRUPTED, f"not ours to run: {error_line(error)}"))
         self._free_unsent(handle)
 

@@ -290,8 +290,12 @@ async def case_env(ctx):
     for m, wanted in ((own, 'ab'), (common, 'cc')):
         await m.start()
         seen = {}
-        for _ in range(2):   # the second time in new workers
-            jobs = [await ctx.act(m, code + '; time.sleep(.05)') for _ in range(2)]
+        for i in range(2):   # the second time in new workers
+            gate = ctx.folder/f'{wanted}{i}'
+            wait = f'\nwhile not os.path.exists({str(gate)!r}): time.sleep(.002)'
+            jobs = [await ctx.act(m, code + wait) for _ in range(2)]
+            await ctx.until(lambda: all(j.status == 'running' for j in jobs), 'both to run')   # noqa: B023
+            gate.touch()
             for job in jobs:
                 await ctx.ended(job, 'completed')
                 assert job.result['who'] == job.result['now']
