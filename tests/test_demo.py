@@ -328,7 +328,7 @@ def statuses(path) -> list[str]:
     finally: con.close()
 
 
-@pytest.mark.limit(150)
+@pytest.mark.limit(400)
 def test_a_server_that_is_killed_finds_its_documents_again(tmp_path, monkeypatch) -> None:
     "The one that was read is there, the one that was being read says what happened, the one that waited is read."
     monkeypatch.setenv('DEMO_FOLDER', str(tmp_path/'kept'))
@@ -336,7 +336,7 @@ def test_a_server_that_is_killed_finds_its_documents_again(tmp_path, monkeypatch
     with serve_demo(tmp_path/'a', line_pause=.2) as server, httpx.Client(base_url=server.url) as visitor:
         pages = [visitor.post(f'/samples/{name}').headers['location'] for name in
                  ('letter.jpg', 'invoice.png', 'minutes.tiff')]
-        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == ['completed', 'running', 'pending'], 60, 'the second')
+        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == ['completed', 'running', 'pending'], 150, 'the second')
         before, cookies = visitor.get(f'{pages[0]}/text').text, dict(visitor.cookies)
         server.process.kill()
     with serve_demo(tmp_path/'b') as server, httpx.Client(base_url=server.url, cookies=cookies) as visitor:
@@ -345,6 +345,6 @@ def test_a_server_that_is_killed_finds_its_documents_again(tmp_path, monkeypatch
         assert visitor.get(f'{pages[1]}/pages/1').status_code == 200
         visitor.post(f'{pages[1]}/again')
         wanted = ['completed', 'failed', 'completed', 'completed']
-        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == wanted, 60, 'the third, and the second once more')
+        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == wanted, 150, 'the third, and the second once more')
         for page in pages: assert len(visitor.get(f'{page}/text').text) > 50
     assert (tmp_path/'kept'/'secret').stat().st_mode & 0o077 == 0
