@@ -336,7 +336,8 @@ def test_a_server_that_is_killed_finds_its_documents_again(tmp_path, monkeypatch
     with serve_demo(tmp_path/'a', line_pause=.2) as server, httpx.Client(base_url=server.url) as visitor:
         pages = [visitor.post(f'/samples/{name}').headers['location'] for name in
                  ('letter.jpg', 'invoice.png', 'minutes.tiff')]
-        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == ['completed', 'running', 'pending'], 150, 'the second')
+        wanted = ['completed', 'running', 'pending']
+        wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == wanted, 150, 'the second')
         before, cookies = visitor.get(f'{pages[0]}/text').text, dict(visitor.cookies)
         server.process.kill()
     with serve_demo(tmp_path/'b') as server, httpx.Client(base_url=server.url, cookies=cookies) as visitor:
