@@ -384,8 +384,8 @@ class _Copying:
     def __del__(self) -> None:
         if self._fd >= 0: os.close(self._fd)
 
-# %% ../../nbs/core/channels.ipynb #48a942fb
-class _Writer(_End):
+# %% ../../nbs/core/channels.ipynb #ad06c331
+class _Waiting(_End):
     "A writing end, and what waits to be written."
     def __init__(self, fd: int):
         super().__init__(fd)
@@ -418,6 +418,9 @@ class _Writer(_End):
         push(view)
         self.offered += view.nbytes
 
+# %% ../../nbs/core/channels.ipynb #48a942fb
+class _Writer(_Waiting):
+    "Writes it, as far as the pipe has room."
     def _write_new(self, pieces: list[Any]) -> bool:
         "Behind what waits; small messages with nothing before them, the usual case, take the short way."
         is_small = len(pieces) == 1 and type(pieces[0]) is bytes and len(pieces[0]) <= select.PIPE_BUF

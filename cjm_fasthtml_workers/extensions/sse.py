@@ -308,6 +308,7 @@ def _append(self:SSEHub, job: _Job | None, event_type: str, name: str, data: dic
     self._log.append(event_type, data)
     self._wake(self._log)
 
+# %% ../../nbs/extensions/sse.ipynb #49d879f7
 @patch
 def _flush(self:SSEHub, job: _Job) -> None:
     batches, job.batches = job.batches, {}
@@ -528,6 +529,7 @@ def _read(self:Subscription) -> list[SSEEvent]:
 def _is_behind(self:Subscription) -> bool:
     return self._position < self._log.start or self._log.end - self._position > self.hub.subscriber_buffer
 
+# %% ../../nbs/extensions/sse.ipynb #4a3c701a
 @patch
 def _end(self:Subscription, reason: str) -> None:
     if self.end_reason is not None: return
@@ -807,6 +809,7 @@ async def _frames_of(self:EventResponse, event: SSEEvent) -> bytes:
         _log.exception("%s was not rendered; the next event goes on", event.type)
         return _to_frames(event, None) or encode_frame(data=None, id=event.id)
 
+# %% ../../nbs/extensions/sse.ipynb #0d20ed23
 def sse_response(
     subscription: Subscription,
     *,

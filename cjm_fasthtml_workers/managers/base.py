@@ -85,8 +85,7 @@ class BaseJobManager(ABC, Generic[JobType]):
         self.worker_type, self.category, self.supports_streaming = worker_type, category, supports_streaming
         self.worker_config = worker_config or WorkerConfig()
         self.plugin_registry, self.resource_manager = plugin_registry, resource_manager
-        self.event_broadcaster, self.job_store = event_broadcaster, job_store
-        self._is_paused = on_start == 'paused'
+        self.event_broadcaster, self.job_store, self._is_paused = event_broadcaster, job_store, on_start == 'paused'
         self.last_restart_time: float | None = None   # seconds since the epoch
         self._begin()
 
@@ -324,6 +323,7 @@ def _send_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, requ
     self._note_start(handle, record)
     handle.send_job(request)
 
+# %% ../../nbs/managers/base.ipynb #e4dda33b
 @patch
 def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
     handle.job, handle.last_used = record, time.monotonic()

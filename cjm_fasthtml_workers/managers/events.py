@@ -57,6 +57,7 @@ _ENDINGS = ('completed', 'failed', 'cancelled')
 _MINOR = ('chunk', 'progress', 'log')   # may be left out for a reader that is too slow
 _BUFFER = 10_000  # events
 
+# %% ../../nbs/managers/events.ipynb #e923178d
 class EventStream:
     "An async iterator over events; it hears everything from its making on, also before the first `async for`."
     def __init__(self,

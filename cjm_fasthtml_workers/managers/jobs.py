@@ -122,20 +122,23 @@ class ChunkLog:
         self.chars -= len(self._chunks.popleft()[0])
         self.first += 1
 
-    def clear(self) -> None:
-        "Forget all chunks."
-        self.first, self.chars = self.end, 0
-        self._chunks.clear()
+# %% ../../nbs/managers/jobs.ipynb #790582bc
+@patch
+def clear(self:ChunkLog) -> None:
+    "Forget all chunks."
+    self.first, self.chars = self.end, 0
+    self._chunks.clear()
 
-    def restart(self) -> None:
-        "Forget all chunks, and that there were any: a new attempt begins."
-        self.clear()
-        self.base = self.first
+@patch
+def restart(self:ChunkLog) -> None:
+    "Forget all chunks, and that there were any: a new attempt begins."
+    self.clear()
+    self.base = self.first
 
-    @property
-    def is_fresh(self) -> bool:
-        "Whether nothing has come since the start, or the restart."
-        return self.end == self.base
+@patch(as_prop=True)
+def is_fresh(self:ChunkLog) -> bool:
+    "Whether nothing has come since the start, or the restart."
+    return self.end == self.base
 
 # %% ../../nbs/managers/jobs.ipynb #088ce3bc
 def _chunk(job_id: str, text: str, metadata: dict[str, Any] | None) -> WorkerStreamChunk:
@@ -202,6 +205,7 @@ class Kept:
     when_stored: list[Any] = field(default_factory=list)  # Futures that wait for that
     when_told: list[Callable[[], Any]] = field(default_factory=list)  # What is done when its end is stored
 
+# %% ../../nbs/managers/jobs.ipynb #61a7637f
 @dataclass(eq=False, slots=True)
 class JobRecord:
     "What the manager knows about one job."
@@ -245,20 +249,21 @@ class JobRecord:
         chunks, logs = self._chunks, self._logs
         return (chunks.chars if chunks is not None else 0) + (logs.chars if logs is not None else 0)
 
-    @property
-    def status(self) -> str:
-        "The state, also when an end is decided and not yet shown."
-        return self.job.status if self.final is None else self.final['status']
+# %% ../../nbs/managers/jobs.ipynb #47a409fd
+@patch(as_prop=True)
+def status(self:JobRecord) -> str:
+    "The state, also when an end is decided and not yet shown."
+    return self.job.status if self.final is None else self.final['status']
 
-    @property
-    def is_finished(self) -> bool:
-        "Whether the job is in a terminal state, shown or not."
-        return self.final is not None or self.job.status in TERMINAL_STATUSES
+@patch(as_prop=True)
+def is_finished(self:JobRecord) -> bool:
+    "Whether the job is in a terminal state, shown or not."
+    return self.final is not None or self.job.status in TERMINAL_STATUSES
 
-    @property
-    def is_told(self) -> bool:
-        "Whether everybody may know that it has ended."
-        return self.job.status in TERMINAL_STATUSES
+@patch(as_prop=True)
+def is_told(self:JobRecord) -> bool:
+    "Whether everybody may know that it has ended."
+    return self.job.status in TERMINAL_STATUSES
 
 # %% ../../nbs/managers/jobs.ipynb #e63153af
 _MAX_FINISHED_CHARS = 32 * 2**20  # of stream text and log lines, over all finished jobs
@@ -329,6 +334,7 @@ def reserve(self:JobBook,
     heapq.heappop(self._heap)
     record.ahead = worker
 
+# %% ../../nbs/managers/jobs.ipynb #07823f76
 @patch
 def retry(self:JobBook,
     record: JobRecord  # Runs now

@@ -303,12 +303,9 @@ class WorkerHandle:
         self.state = 'starting'   # 'starting', 'ready', 'stopping', 'dead'
         self.pid: int | None = None
         self._pid = -1                     # the same, once there is a process
-        self.requests: Sender              # these six from then on, too
-        self.control: Sender
-        self.results: Receiver
-        self.responses: Receiver
-        self.turns: Turns
-        self.files: Files
+        self.requests: Sender; self.control: Sender         # these six from then on, too
+        self.results: Receiver; self.responses: Receiver
+        self.turns: Turns; self.files: Files
         self.exitcode: int | None = None   # None also when somebody else reaped it
         self.error: str | None = None      # why it could not be started, or had to be killed
         self.error_traceback: str | None = None
@@ -318,8 +315,7 @@ class WorkerHandle:
         self.last_used, self.jobs_done = 0.0, 0
         self.ahead: Any = None             # owner's note: jobs that were sent behind `job`
         self.pace_seconds: float = math.inf   # owner's note: what its jobs took lately
-        self.most_ahead = 0                # owner's note: how many may be sent ahead
-        self.has_printed = False           # owner's note: one of its jobs has
+        self.most_ahead, self.has_printed = 0, False   # owner's note: how many may be sent ahead; not if a job has
         self._is_silent: bool | None = None   # whether it had printed nothing when its results were read
         self.commands: dict[int, Any] = {} # owner's note: who waits for which answer
         self.is_initialised = False        # owner's note: it was told what to load
@@ -328,11 +324,10 @@ class WorkerHandle:
         self.start_timer: Timer | None = None
         self.job_at = 0                    # owner's note: where its job begins, in bytes of the request channel
         self.bytes_read: int | None = None # how far it read that channel, known when it is dead
-        self.was_standby = False           # owner's note
+        self.was_standby, self.was_ready = False, False   # owner's notes
         self.is_excused = False            # there was no process, through nobody's fault: the next start will do
         self.stop_reason: str | None = None   # why it is being stopped, if it is
         self.waited: list[Any] | None = None  # owner's note: who was waiting when its end was decided
-        self.was_ready = False
         self.tail = b''                    # of its output, an unfinished line
         self.last_lines: deque[str] = deque(maxlen=50)
         self._memory_kills, self._read_texts = memory_kills(), 0
@@ -341,8 +336,7 @@ class WorkerHandle:
         self._passed_on: deque[Any] = deque()   # messages that the loop has read and left to the supervisor
         self._popen: subprocess.Popen[bytes]
         self._timer: Timer | None = None
-        self._fds: list[int] = []          # watched ones
-        self._pidfd = self._output_fd = -1
+        self._fds, self._pidfd, self._output_fd = list[int](), -1, -1   # the first: watched ones
 
     def __repr__(self) -> str: return f"<worker {self.index}.{self.generation} pid={self.pid} {self.state}>"
 
@@ -889,6 +883,7 @@ def _end(self:Lease) -> None:
     self.handle.drain()   # what the loop passed on
     self.handle.watch_results()
 
+# %% ../../nbs/managers/supervisor.ipynb #9ae35e2a
 @patch
 def _is_quick(self:WorkerHandle, message: Any) -> bool:
     try: return self.owner.is_quick(self, message)
@@ -948,6 +943,7 @@ def enter(self:WorkerHandle,
     "Let the process run its entry point; until then it is a standby."
     self.send({'entry': entry})
 
+# %% ../../nbs/managers/supervisor.ipynb #6dc9fd75
 @patch
 def acknowledge(self:WorkerHandle,
     n: int  # Pieces of text that were read

@@ -217,10 +217,10 @@ class WorkerHandle:
     job_at: int
     bytes_read: int | None
     was_standby: bool
+    was_ready: bool
     is_excused: bool
     stop_reason: str | None
     waited: list[Any] | None
-    was_ready: bool
     tail: bytes
     last_lines: deque[str]
     _memory_kills: _Any
@@ -230,7 +230,7 @@ class WorkerHandle:
     _passed_on: deque[Any]
     _popen: subprocess.Popen[bytes]
     _timer: Timer | None
-    _fds: list[int]
+    _fds: _Any
     _pidfd: _Any
     _output_fd: _Any
 
