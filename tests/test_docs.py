@@ -13,6 +13,8 @@ from tools.check import ROOT, copy_tree, run
 from tools.links import bad_links
 
 needs_npm = pytest.mark.skipif(
+
+pytestmark = pytest.mark.limit(300)   # the first of them makes the site, which takes a busy machine a while
     not shutil.which('npm') and not (ROOT/'docs_assets').exists(), reason='npm is missing: the site was NOT built')
 
 def cell(kind: str, source: str, **more) -> dict: return dict(cell_type=kind, source=source, outputs=[]) | more
@@ -153,7 +155,6 @@ def address(site):
 SIZES = dict(width=1280, height=900), dict(width=390, height=844)   # a desktop, a phone
 
 @needs_npm
-@pytest.mark.limit(120)
 def test_in_a_browser(address, browser):
     "Pictures are drawn, search finds a name, nothing is asked of another host, no page is wider than the screen"
     from playwright.sync_api import expect
