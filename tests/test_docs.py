@@ -13,9 +13,9 @@ from tools.check import ROOT, copy_tree, run
 from tools.links import bad_links
 
 needs_npm = pytest.mark.skipif(
+    not shutil.which('npm') and not (ROOT/'docs_assets').exists(), reason='npm is missing: the site was NOT built')
 
 pytestmark = pytest.mark.limit(300)   # the first of them makes the site, which takes a busy machine a while
-    not shutil.which('npm') and not (ROOT/'docs_assets').exists(), reason='npm is missing: the site was NOT built')
 
 def cell(kind: str, source: str, **more) -> dict: return dict(cell_type=kind, source=source, outputs=[]) | more
 def shown(**data) -> list[dict]: return [dict(output_type='execute_result', data=data)]
