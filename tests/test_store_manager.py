@@ -184,8 +184,9 @@ def test_a_locked_file_holds_up_neither_loop_nor_shutdown(tmp_path):
         store = SQLiteJobStore(tmp_path/'jobs.db', busy_seconds=.2, patience_seconds=.2)
         configs = {'worky': {'folder': str(tmp_path)}}
         m = SimpleJobManager({'worky': 'tests.store_app:Worky'}, configs=configs, job_store=store)
+        started = m.events()
         job = await m.start_job('worky', nonce='nnnn', seconds=.2)
-        await until(lambda: job.status == 'running')
+        while (await anext(started)).type != 'jobs:started': pass   # its attempt is stored
         con = sqlite3.connect(m.job_store.path, isolation_level=None)
         con.execute('BEGIN IMMEDIATE')
         worst, last = 0.0, time.monotonic()
