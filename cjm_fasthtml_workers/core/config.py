@@ -118,6 +118,7 @@ class JobOptions:
     timeout_seconds: float | None = None  # Run time, waiting not counted. None: `WorkerConfig.job_timeout_seconds`
     max_retries: int = 0  # Further attempts after `worker_crashed`, `out_of_memory` or `plugin_error`
     owner: str | None = None  # Whose job it is, for the pages that show it
+    metadata: Mapping[str, Any] | None = field(default=None, repr=False)  # For the job's; pages show its 'title'
 
     def __post_init__(self) -> None:
         _check_int('priority', self.priority, -2**31)
@@ -125,3 +126,5 @@ class JobOptions:
         _check_int('max_retries', self.max_retries, 0)
         if self.owner is not None and not isinstance(self.owner, str):
             raise TypeError(f"owner must be a str or None, got {self.owner!r}")
+        if self.metadata is not None and not isinstance(self.metadata, Mapping):
+            raise TypeError(f"metadata must be a mapping or None, got {type(self.metadata).__name__}")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DAISYUI', 'POLL_SECONDS', 'WORDS', 'FAULTS', 'clean', 'hide_secrets_of', 'mask_known', 'slug_of', 'id_of', 'Look',
-           'live_attrs', 'quote_query', 'Time', 'seconds_between', 'duration_words', 'Elapsed', 'Badge', 'sentence_of',
-           'JobStatus', 'JobProgress', 'JobText', 'PostButton', 'CancelButton', 'JobActions', 'JobCard']
+           'live_attrs', 'quote_query', 'title_of', 'Time', 'seconds_between', 'duration_words', 'Elapsed', 'Badge',
+           'sentence_of', 'JobStatus', 'JobProgress', 'JobText', 'PostButton', 'CancelButton', 'JobActions', 'JobCard']
 
 # %% ../../nbs/extensions/components.ipynb #de86d469
 import hashlib
@@ -87,6 +87,7 @@ class Look:
     prefix: str = '/jobs'  # Of the routes
     classes: Mapping[str, str] = field(default_factory=dict)  # Part -> classes; or 'part-status' for one status
     manager: str = ''  # Which manager the jobs are of, if the routes serve several
+    page_of: Callable[[BaseJob], str | None] | None = None  # The app's own page of a job; None: that of the routes
 
     def cls(self, part: str, variant: str = '') -> str:
         "The classes of a part."
@@ -97,6 +98,10 @@ class Look:
         "Where the page of a job is, or what hangs below it."
         query = f'?m={self.manager}' if self.manager else ''
         return f'{self.prefix}/{slug_of(job.id)}{tail}{query}'
+
+    def page(self, job: BaseJob) -> str:
+        "Where a visitor is led."
+        return (self.page_of(job) if self.page_of is not None else None) or self.url(job)
 
     def key(self, job: BaseJob) -> str: return slug_of(job.id) + (f'.{self.manager}' if self.manager else '')
     def dom_id(self, job: BaseJob, part: str) -> str: return f'job-{self.key(job)}-{part}'
@@ -126,6 +131,12 @@ def live_attrs(
 def quote_query(value: str) -> str:
     "For a value in a query, whatever it holds."
     return quote(value, safe='', errors='replace')
+
+def title_of(
+    job: BaseJob
+) -> str:
+    "What people call it."
+    return clean(job.metadata.get('title') or job.plugin_id, 200)
 
 def _live(kind: str, job: BaseJob, look: Look, live: bool) -> dict[str, str]:
     return live_attrs(kind, look.key(job), look) if live and not is_finished(job) else {}
@@ -180,11 +191,14 @@ def _known(status: str) -> str | None: return str(status) if status in WORDS els
 
 def sentence_of(
     job: BaseJob,
-    mask: Callable[[str], str] = mask_known  # Takes secrets out of what a plugin says
+    mask: Callable[[str], str] = mask_known,  # Takes secrets out of what a plugin says
+    ahead: int | None = None  # Jobs that come before it; None: unknown
 ) -> str:
     "What is going on, for the person who waits."
     match job.status:
         case Status.PENDING if job.attempt > 1: return f'Attempt {job.attempt} comes soon.'
+        case Status.PENDING if ahead == 0: return 'It is next.'
+        case Status.PENDING if ahead: return f'{ahead:,} {"job is" if ahead == 1 else "jobs are"} before it.'
         case Status.PENDING: return 'It starts when its turn comes.'
         case Status.RUNNING: return mask(clean(job.status_message, 500))
         case Status.FAILED: return FAULTS.get(job.fault or '', 'It ended with an error.')
@@ -200,12 +214,14 @@ def JobStatus(
     job: BaseJob,
     look: Look | None = None,  # Classes, and where the routes are
     live: bool = True,  # Whether it follows the job
-    mask: Callable[[str], str] = mask_known
+    mask: Callable[[str], str] = mask_known,
+    ahead: int | None = None  # Jobs that come before it; None: unknown
 ) -> FT:
     "State and sentence of a job."
     look = look or Look()
-    return Div(Badge(job.status, look), Span(sentence_of(job, mask), cls=look.cls('sentence')), cls=look.cls('status'),
-               id=look.dom_id(job, 'status'), role='status', aria_atomic='true', data_status=_known(job.status),
+    sentence = Span(sentence_of(job, mask, ahead), cls=look.cls('sentence'))
+    return Div(Badge(job.status, look), sentence, cls=look.cls('status'), id=look.dom_id(job, 'status'),
+               role='status', aria_atomic='true', data_status=_known(job.status),
                **_live('status', job, look, live))
 
 # %% ../../nbs/extensions/components.ipynb #aa6269cb
@@ -267,7 +283,7 @@ def CancelButton(
     "A button that cancels a job; nothing to see once it has ended."
     look = look or Look()
     name = look.dom_id(job, 'cancel')
-    about = f'the job {clean(job.plugin_id)}'
+    about = f'the job {title_of(job)}'
     form = PostButton('Cancel', look.url(job, '/cancel'), look, about, 'danger', f'{name}-form')
     return Div('' if is_finished(job) else form, id=name, cls=look.cls('cancel'), **_live('cancel', job, look, live))
 
@@ -281,7 +297,7 @@ def JobActions(
     "The buttons of a job. The focus stays here when one of them goes."
     look = look or Look()
     cancel = CancelButton(job, look, live=False) if can_cancel else ''
-    about = f'the job {clean(job.plugin_id)}'
+    about = f'the job {title_of(job)}'
     retry = (PostButton('Run again', look.url(job, '/retry'), look, about, id=look.dom_id(job, 'retry'))
              if can_retry and is_finished(job) else '')
     return Div(cancel, retry, cls=look.cls('actions'), id=look.dom_id(job, 'actions'), tabindex='-1',
@@ -297,15 +313,17 @@ def JobCard(
     can_cancel: bool = True,
     can_retry: bool = False,
     live: bool = True,
-    mask: Callable[[str], str] = mask_known
+    mask: Callable[[str], str] = mask_known,
+    ahead: int | None = None
 ) -> FT:
     "A job with its state, its progress, its text and its buttons."
     look = look or Look()
-    title = A(clean(job.plugin_id, 200), href=look.url(job), cls=look.cls('name'))
+    title = A(title_of(job), href=look.page(job), cls=look.cls('name'))
     head = Header(title, Small(Elapsed(job.started_at, job.completed_at), cls=look.cls('hint')), cls=look.cls('head'))
     error = P(mask(clean(job.error, 1000)), cls=look.cls('error')) if job.error and job.status == Status.FAILED else ''
-    return Article(head, JobStatus(job, look, live=False, mask=mask), JobProgress(job, look, live=False), error,
+    status, progress = JobStatus(job, look, False, mask, ahead), JobProgress(job, look, live=False)
+    return Article(head, status, progress, error,
                    JobText(job, text, at, look=look) if has_text else '',
                    Footer(JobActions(job, look, can_cancel, can_retry, live=False), cls=look.cls('foot')),
-                   cls=look.cls('card'), id=look.dom_id(job, 'card'), aria_label=clean(f'Job {job.plugin_id}', 100),
-                   **_live('card', job, look, live))
+                   cls=look.cls('card'), id=look.dom_id(job, 'card'), aria_label=clean(f'Job {title_of(job)}', 100),
+                   **_live('card' if has_text else 'brief', job, look, live))

@@ -1,6 +1,6 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """Pages for your jobs inside your own app: `job_routes(manager).to_app(app)`."""
-__all__ = ['Layout', 'Restart', 'restart_parameters', 'default_layout', 'JobRoutes', 'job_routes', 'secrets_of', 'DAISYUI', 'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
+__all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'default_layout', 'JobRoutes', 'job_routes', 'secrets_of', 'DAISYUI', 'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 import asyncio
 import inspect
 import re
@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +22,7 @@ from ..core.errors import JobQueueFull as JobQueueFull, WorkersError as WorkersE
 from ..core.masking import secret_values as secret_values
 from ..core.worker import error_line as error_line
 from .components import DAISYUI as DAISYUI
-from .components import CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, mask_known as mask_known, slug_of as slug_of
+from .components import CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, live_attrs as live_attrs, mask_known as mask_known, slug_of as slug_of, title_of as title_of
 from .guard import EVERYBODY as EVERYBODY
 from .guard import Action as Action, Guard as Guard, Limits as Limits, Refused as Refused, Visitor as Visitor
 from .live import ASSETS as ASSETS, HtmlPart as HtmlPart, TextPart as TextPart, TextRead as TextRead, View as View, Watch as Watch, live_headers as live_headers, read_log as read_log, read_text as read_text
@@ -38,6 +38,7 @@ def restart_parameters(manager: BaseJobManager, job: BaseJob) -> Mapping[str, An
     ...
 Layout = Callable[..., Any]
 Restart = Callable[[BaseJobManager, BaseJob], Mapping[str, Any] | None]
+Render = Callable[[BaseJob], Any]
 
 def default_layout(title: str, *content: Any) -> tuple[Any, ...]:
     """A page in Pico's container."""
@@ -54,6 +55,8 @@ class JobRoutes(APIRouter):
     per_page: int
     layout: Layout
     restart: Restart
+    own_parts: dict[str, Render]
+    _backlogs: dict[str, tuple[float, dict[str, int]]]
     samples: Samples
     watch: Watch
     _sampled_at: float
@@ -94,15 +97,31 @@ class JobRoutes(APIRouter):
         """The plugins of a manager, as far as it knows them."""
         ...
 
+    def ahead_of(self, key: str, job: BaseJob) -> int | None:
+        """How many jobs come before this one."""
+        ...
+
+    def _key_of(self, manager: BaseJobManager) -> str: ...
+
     async def _may_what(self, visitor: Visitor, manager: BaseJobManager, job: BaseJob) -> dict[str, bool]:
         """Which buttons a job has for this visitor."""
         ...
 
     async def _render_job(self, visitor: Visitor, kind: str, key: str, manager: BaseJobManager, job_id: str) -> FT | None: ...
 
+    async def _render_card(self, manager: BaseJobManager, job: BaseJob, look: Look, can: dict[str, bool], has_text: bool) -> FT: ...
+
     async def _render_table(self, visitor: Visitor, query: JobQuery) -> FT: ...
 
+    async def table(self, request: Request, query: JobQuery | None=None) -> FT:
+        """The jobs that this visitor may see, for a page of the app; raises `Refused`."""
+        ...
+
     async def _render_workers(self, request: Request, key: str) -> FT: ...
+
+    async def live(self, job: BaseJob, part: str, manager: str='') -> FT:
+        """One of the app's own parts, which is made again whenever something happens to the job."""
+        ...
 
     async def part(self, request: Request, name: str) -> HtmlPart | TextPart:
         """What a component on a page shows; `Refused` if it is not there for this visitor."""
@@ -124,7 +143,7 @@ class JobRoutes(APIRouter):
         """One component, for htmx."""
         ...
 
-    def _text_component(self, part: TextPart) -> FT | None: ...
+    async def _text_component(self, part: TextPart) -> FT | None: ...
 
     async def _list(self, request: Request) -> Any:
         """The page of all jobs."""
@@ -163,7 +182,7 @@ def _keyed(managers: Sequence[BaseJobManager]) -> dict[str, BaseJobManager]:
     """Each manager under a word that can stand in a URL; a single one needs none."""
     ...
 
-def job_routes(manager: BaseJobManager | Sequence[BaseJobManager], prefix: str='/jobs', authorize: Callable[..., Any] | None=None, *, owner_of: Callable[[Request], Any] | None=None, origins: Collection[str]=(), limits: Limits | None=None, restart: Restart | None=None, classes: Mapping[str, str] | None=None, title: str='Jobs', layout: Layout=default_layout, per_page: int=25) -> JobRoutes:
+def job_routes(manager: BaseJobManager | Sequence[BaseJobManager], prefix: str='/jobs', authorize: Callable[..., Any] | None=None, *, owner_of: Callable[[Request], Any] | None=None, origins: Collection[str]=(), limits: Limits | None=None, restart: Restart | None=None, classes: Mapping[str, str] | None=None, title: str='Jobs', layout: Layout=default_layout, per_page: int=25, parts: Mapping[str, Render] | None=None, page_of: Callable[[BaseJob], str | None] | None=None) -> JobRoutes:
     """Pages for the jobs of a manager."""
     ...
 _GONE = 'There is no such job here. It may have been cleared, or the app was started anew.'
@@ -181,9 +200,13 @@ def secrets_of(manager: BaseJobManager) -> set[str]:
     """What this manager's plugins and workers are given that nobody is to see."""
     ...
 _CACHE_SECONDS = 10.0
-_EVERY = {'facts': 0.2, 'card': 0.1}
-_JOB_PARTS: dict[str, Callable[..., FT]] = {'status': JobStatus, 'progress': JobProgress, 'cancel': CancelButton, 'facts': JobFacts, 'error': JobError, 'result': JobResult}
-_KINDS = {*_JOB_PARTS, 'actions', 'card', 'text', 'log'}
+_BACKLOG_SECONDS = 0.5
+_EVERY = {'facts': 0.2, 'card': 0.1, 'brief': 0.1}
+_OWN_EVERY = 0.2
+_JOB_PARTS: dict[str, Callable[..., FT]] = {'progress': JobProgress, 'cancel': CancelButton, 'facts': JobFacts, 'error': JobError}
+_KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
+
+def _is_over(manager: BaseJobManager, job_id: str) -> bool: ...
 
 def _params(query: str) -> dict[str, str]: ...
 _MOST_PARTS = 100

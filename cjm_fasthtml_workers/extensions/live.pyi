@@ -1,33 +1,27 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """What keeps the components on a page up to date: one event stream for all of them, a small script, a small stylesheet."""
-__all__ = ['Op', 'LIVE_JS', 'LIVE_CSS', 'ASSETS', 'TextRead', 'read_text', 'read_log', 'HtmlPart', 'TextPart', 'View', 'Watch', 'live_headers']
+__all__ = ['Op', 'LIVE_JS', 'LIVE_CSS', 'ASSETS', 'read_text', 'read_log', 'HtmlPart', 'TextPart', 'View', 'Watch', 'live_headers']
 import asyncio
 import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from fastcore.basics import patch
 from fastcore.xml import FT, Link, Script, to_xml
 from ..core.errors import JobNotFound as JobNotFound
 from .components import clean as clean
 from .sse import SSEHub as SSEHub
 from ..managers.base import BaseJobManager as BaseJobManager
+from ..managers.jobs import TextRead as TextRead
 _log = logging.getLogger(__name__)
 
-class TextRead(NamedTuple):
-    """A piece of a text."""
-    text: str
-    at: int
-    is_new: bool = False
-    is_cut: bool = False
-
-def read_text(manager: BaseJobManager, job_id: str, place: int | None=None) -> TextRead | None:
-    """What a job has streamed since `place`."""
+async def read_text(manager: BaseJobManager, job_id: str, place: int | None=None) -> TextRead | None:
+    """What a job has streamed since `place`, as it can be shown."""
     ...
 
-def read_log(manager: BaseJobManager, job_id: str, place: int | None=None, mask: Callable[[str], str]=str) -> TextRead | None:
+async def read_log(manager: BaseJobManager, job_id: str, place: int | None=None, mask: Callable[[str], str]=str) -> TextRead | None:
     """What a job has printed and logged since `place`, which counts lines."""
     ...
 Op = list[Any]
@@ -44,6 +38,7 @@ class HtmlPart:
     looks: bool = False
     _last: str | None = None
     _due: float = 0.0
+    _is_told: bool = False
     _gone: bool = False
 
     async def ops(self, now: float, is_told: bool) -> list[Op]:
@@ -55,11 +50,10 @@ class TextPart:
     """A text that is continued."""
     name: str
     dom_id: str
-    read: Callable[[int | None], TextRead | None]
+    read: Callable[[int | None], Awaitable[TextRead | None]]
     epoch: str
     at: str = ''
     is_over: Callable[[], bool] = lambda: False
-    looks: bool = False
     _gone: bool = False
 
     async def ops(self, now: float, is_told: bool) -> list[Op]:
@@ -109,10 +103,6 @@ class Watch:
     def _stop_hearing(self) -> None: ...
 
     async def _hear_one(self, manager: BaseJobManager) -> None: ...
-
-def _take_all(events: Any) -> list[Any]:
-    """What an event stream holds already."""
-    ...
 _JS = ['(() => {\n\'use strict\'\nif (window.jobsLive) return\nconst region = Object.assign(document.createElement(\'div\'), {className: \'jobs-notice\'})\nregion.setAttribute(\'role\', \'status\')\nlet fading\nconst say = (text, stays) => {\n  clearTimeout(fading)\n  region.textContent = text\n  if (text && !stays) fading = setTimeout(() => say(\'\'), 8000)\n}\nconst all = id => document.querySelectorAll(\'[id="\' + CSS.escape(id) + \'"]\')\n']
 LIVE_JS: str = ''.join(_JS)
 _CSS = ['\n:root { --jobs-line: color-mix(in srgb, currentColor 20%, transparent);\n  --jobs-soft: color-mix(in srgb, currentColor 68%, transparent); --jobs-good: #1b7a3d; --jobs-bad: #b3261e;\n  --jobs-wait: #805b00; --jobs-busy: #0a5fb4; --jobs-gone: #5b6470; --jobs-back: #fff; }\n@media (prefers-color-scheme: dark) {\n  :root:not([data-theme=light]) { --jobs-good: #6fce8f; --jobs-bad: #ff9a8f; --jobs-wait: #e3bd62;\n    --jobs-busy: #7ab8ff; --jobs-gone: #a9b2bd; --jobs-back: #1b2129; }\n}\n[data-theme=dark] { --jobs-good: #6fce8f; --jobs-bad: #ff9a8f; --jobs-wait: #e3bd62; --jobs-busy: #7ab8ff;\n  --jobs-gone: #a9b2bd; --jobs-back: #1b2129; }\n.jobs-page { overflow-wrap: anywhere; }\n.jobs-page h1 { margin-bottom: .5rem; font-size: 1.6rem; }\n.jobs-page h2 { margin: 2rem 0 .75rem; font-size: 1.2rem; }\n.jobs-title { margin: 0; }\nh3.jobs-title { font-size: 1rem; }\nh2.jobs-title { font-size: 1.2rem; margin: 0 0 .75rem; }\n.jobs-workers { margin-top: 2.5rem; }\n.jobs-hint, .jobs-sentence, .jobs-id, .jobs-said, .jobs-count, .jobs-off { color: var(--jobs-soft);\n  font-weight: 400; }\n.jobs-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);\n  white-space: nowrap; }\n.jobs-back { display: inline-block; margin-bottom: 1rem; }\n.jobs-name { unicode-bidi: isolate; overflow-wrap: anywhere; }\n.jobs-empty { padding: 2.5rem 1rem; text-align: center; color: var(--jobs-soft);\n  border: 1px dashed var(--jobs-line); border-radius: .5rem; }\n']

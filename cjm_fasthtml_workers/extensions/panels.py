@@ -25,7 +25,7 @@ from ..core.masking import MASK, is_secret_name, mask_secrets
 from ..core.protocol import JobStatus as Status
 from .components import (WORDS, Badge, CancelButton, Elapsed, JobText, Look, PostButton,
                                                         Time, clean, duration_words, live_attrs, mask_known,
-                                                        seconds_between, slug_of)
+                                                        seconds_between, slug_of, title_of)
 from ..managers.jobs import BaseJob, JobLogs, is_finished
 
 # %% ../../nbs/extensions/panels.ipynb #50a8d38f
@@ -66,7 +66,7 @@ class Listing(NamedTuple):
 
 def _has_text(entry: Entry, q: str) -> bool:
     job = entry.job
-    known = job.id, job.plugin_id, job.owner or '', job.status_message, job.error or ''
+    known = job.id, job.plugin_id, job.metadata.get('title', ''), job.owner or '', job.status_message, job.error or ''
     return any(q in str(v).lower() for v in known)
 
 def find_jobs(
@@ -119,8 +119,9 @@ def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_own
     job, here = entry.job, replace(look, manager=entry.manager)
     says = job.error if job.status == Status.FAILED else job.status_message if not is_finished(job) else ''
     said = Small(mask(clean(says, 200)), cls=look.cls('said')) if says else ''
-    name = Td(A(clean(job.plugin_id, 200), href=here.url(job), cls=look.cls('name')),
-              Small(clean(job.id, 40), cls=look.cls('id')), said, data_label='Job')
+    title, plugin = title_of(job), clean(job.plugin_id, 200)
+    name = Td(A(title, href=here.page(job), cls=look.cls('name')),
+              Small(plugin if title != plugin else clean(job.id, 40), cls=look.cls('id')), said, data_label='Job')
     running = job.status == Status.RUNNING and job.progress is not None
     state = Td(Badge(job.status, look), Small(f' {job.progress:.0%}') if running else '', data_label='State')
     cells = [state, name]
@@ -137,7 +138,8 @@ def JobsTable(
     look: Look | None = None,
     per_page: int = 50,
     can_cancel: Callable[[Entry], bool] = lambda entry: True,  # Whether this visitor may
-    has_managers: bool = False,  # Whether to show whose jobs they are
+    has_managers: bool = False,  # Whether to show which manager's jobs they are
+    has_owners: bool | None = None,  # Whether to show whose they are; None: if they are anybody's
     mask: Callable[[str], str] = mask_known,
     live: bool = True
 ) -> FT:
@@ -145,7 +147,7 @@ def JobsTable(
     look, query = look or Look(), query or JobQuery()
     found = entries if isinstance(entries, Listing) else find_jobs(
         (e if isinstance(e, Entry) else Entry(e) for e in entries), query, per_page)
-    owners = any(e.job.owner is not None for e in found.rows)
+    owners = any(e.job.owner is not None for e in found.rows) if has_owners is None else has_owners
     heads = ['State', 'Job', *['Manager'] * has_managers, *['Owner'] * owners, 'Created', 'Took']
     rows = [_row(e, look, can_cancel(e), has_managers, owners, mask) for e in found.rows]
     table = Table(Thead(Tr(*[Th(h, scope='col') for h in heads], Th(Span('Actions', cls='jobs-unseen'), scope='col'))),
@@ -231,12 +233,14 @@ def JobResult(
     job: BaseJob,
     look: Look | None = None,
     mask: Callable[[str], str] = mask_known,
-    live: bool = True
+    live: bool = True,
+    is_open: bool = True  # Whether it is unfolded at first, as when there is no text beside it
 ) -> FT:
     "What a job made; nothing to see before it has."
     look = look or Look()
     text = mask(as_text(mask_secrets(job.result))) if job.result else ''
-    box = Details(Summary('Result'), Pre(text, tabindex='0', cls=look.cls('log')), id=look.dom_id(job, 'result-box'))
+    box = Details(Summary('Result'), Pre(text, tabindex='0', cls=look.cls('log')), open=is_open,
+                  id=look.dom_id(job, 'result-box'))
     live_now = live_attrs('result', look.key(job), look) if live and not is_finished(job) else {}
     return Div(box if text else '', id=look.dom_id(job, 'result'), **live_now)
 

@@ -39,7 +39,7 @@ from ..extensions.protocols import (EventBroadcasterProtocol, JobStore, PluginRe
 from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
                                                   WorkerEvent)  # noqa: F401
 from .jobs import (BaseJob, JobBook, JobLogs, JobRecord, JobType, Kept, SentAhead,
-                                                is_finished, pick_worker)
+                                                TextRead, is_finished, pick_worker)
 from .supervisor import (LEASE_SECONDS, ForkServer, Guard, Launch, Lease, RestartBudget,
                                                       Supervisor, Timer, WorkerHandle, backoff_seconds)
 
@@ -238,7 +238,7 @@ async def start_job(
     self, /,
     plugin_id:str,  # Plugin unique identifier
     *,
-    job_options:JobOptions|None=None,  # Priority, timeout, retries, owner
+    job_options:JobOptions|None=None,  # Priority, timeout, retries, owner, title
     **kwargs:Any  # Domain-specific job parameters
 ) -> JobType:  # Created and started job
     "Start a new job; it is `running` if an idle worker took it, else `pending`."
@@ -249,6 +249,7 @@ async def start_job(
     job: Any = self.create_job(plugin_id, **kwargs)
     if job_options is None: job_options = _options_of(job)
     job.priority, job.owner = job_options.priority, job_options.owner
+    if job_options.metadata: job.metadata.update(job_options.metadata)
     if self._recovered: self._run_recovered()
     record = self._make_record(job, name, config, job_options)
     self._accept(record)
@@ -593,6 +594,23 @@ def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
         try: configs[plugin.name] = self.plugin_registry.load_plugin_config(plugin.get_unique_id())
         except Exception: _log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
     return configs
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d22
+@patch
+def get_plugin_configs(
+    self:BaseJobManager,
+    with_registry:bool=True  # Whether to ask the registry too, which may read files
+) -> dict[str, dict[str, Any]]:  # Name -> configuration
+    "The configurations that this manager's plugins are given, as far as they are known."
+    configs = self._registry_configs() if with_registry else {}
+    with self._lock: return {**configs, **self._plugin_configs}
+
+@patch(as_prop=True)
+def is_closed(
+    self:BaseJobManager
+) -> bool:
+    "Whether it was shut down: it takes no more jobs."
+    return self._is_closed
 
 # %% ../../nbs/managers/base.ipynb #44e8e74d
 @patch
@@ -1447,6 +1465,13 @@ def get_all_jobs(
     with self._lock: return [r.job for r in self._book.records()]
 
 @patch
+def get_backlog(
+    self:BaseJobManager
+) -> list[JobType]:  # In the order in which they will start
+    "Get the jobs that wait."
+    with self._lock: return [r.job for r in self._book.backlog()]
+
+@patch
 def get_job_result(
     self:BaseJobManager,
     job_id:str  # Unique job identifier
@@ -1524,6 +1549,17 @@ async def stream_job(
             if not sleeper.done() or sleeper.cancelled(): self._forget_waiter(record.chunk_waiters, sleeper)
         is_brisk = time.monotonic() - slept_at < LEASE_SECONDS / 2
         if is_brisk and record.worker is not None and not record.is_finished: self._lend(record.worker)
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d21
+@patch
+async def read_text(
+    self:BaseJobManager,
+    job_id:str,  # Unique job identifier
+    position:int|None=None  # The `at` of the last read; None: from the beginning
+) -> TextRead:  # What came since
+    "The text that a job has streamed, without waiting for more; `JobNotFound` for an unknown id."
+    record = self._book.get(job_id) if self._store is None else await self._readable(job_id)
+    with self._lock: return record.chunks.read_text(position)
 
 # %% ../../nbs/managers/base.ipynb #eb526e51
 @patch

@@ -29,7 +29,7 @@ from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerReques
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, JobStore as JobStore, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol, StoredJob as StoredJob
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, EventStream as EventStream, Wakeups as Wakeups, WorkerEvent as WorkerEvent
-from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, Kept as Kept, SentAhead as SentAhead, is_finished as is_finished, pick_worker as pick_worker
+from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobLogs as JobLogs, JobRecord as JobRecord, JobType as JobType, Kept as Kept, SentAhead as SentAhead, TextRead as TextRead, is_finished as is_finished, pick_worker as pick_worker
 from .supervisor import LEASE_SECONDS as LEASE_SECONDS, ForkServer as ForkServer, Guard as Guard, Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 _log = logging.getLogger(__name__)
@@ -206,6 +206,15 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _hide(self, text: str) -> str: ...
 
     def _registry_configs(self) -> dict[str, Any]: ...
+
+    def get_plugin_configs(self, with_registry: bool=True) -> dict[str, dict[str, Any]]:
+        """The configurations that this manager's plugins are given, as far as they are known."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was shut down: it takes no more jobs."""
+        ...
 
     def on_message(self, handle: WorkerHandle, message: Any) -> None:
         """A worker said something. In the supervisor's thread."""
@@ -457,6 +466,10 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Get all jobs, in the order in which they were started."""
         ...
 
+    def get_backlog(self) -> list[JobType]:
+        """Get the jobs that wait."""
+        ...
+
     def get_job_result(self, job_id: str) -> dict[str, Any] | None:
         """Get job result: its `status` is 'success' (with `data`), 'error' (with `error`) or 'cancelled'."""
         ...
@@ -475,6 +488,10 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def stream_job(self, job_id: str) -> AsyncIterator[WorkerStreamChunk]:
         """The chunks of a job, those it has sent and those it will; ends with the job. `JobNotFound` for an unknown id."""
+        ...
+
+    async def read_text(self, job_id: str, position: int | None=None) -> TextRead:
+        """The text that a job has streamed, without waiting for more; `JobNotFound` for an unknown id."""
         ...
 
     def events(self, job_id: str | None=None) -> EventStream:

@@ -81,6 +81,13 @@ class EventStream:
             try: await self._sleeper
             finally: self._hub.awaited.discard(self)
 
+    def take_all(self) -> list[WorkerEvent]:
+        "What has come already, without waiting."
+        with self._hub.lock:
+            found = list(self._events)
+            self._events.clear()
+        return found
+
     async def aclose(self) -> None:
         "Hear no more."
         with self._hub.lock: self._end()

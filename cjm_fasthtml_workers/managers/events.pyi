@@ -49,6 +49,10 @@ class EventStream:
 
     async def __anext__(self) -> WorkerEvent: ...
 
+    def take_all(self) -> list[WorkerEvent]:
+        """What has come already, without waiting."""
+        ...
+
     async def aclose(self) -> None:
         """Hear no more."""
         ...

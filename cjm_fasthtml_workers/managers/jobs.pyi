@@ -1,6 +1,6 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """What a job is, the states it can be in, and the book in which the manager keeps them."""
-__all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'JobLogs', 'LineLog', 'Kept', 'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
+__all__ = ['JobType', 'TRANSITIONS', 'utc_now', 'BaseJob', 'is_finished', 'change_status', 'ChunkLog', 'TextRead', 'JobLogs', 'LineLog', 'Kept', 'JobRecord', 'JobBook', 'SentAhead', 'pick_worker']
 import heapq
 import time
 from collections import deque
@@ -101,9 +101,20 @@ class ChunkLog:
         """What there is from `position` on; if n are gone it begins with an empty chunk, `metadata={'dropped': n}`."""
         ...
 
+    def read_text(self, position: int | None=None) -> TextRead:
+        """The chunks since `position` as one text."""
+        ...
+
 def _chunk(job_id: str, text: str, metadata: dict[str, Any] | None) -> WorkerStreamChunk:
     """The same as calling the class, in half the time: `__init__` of a frozen one is slow, and there may be many."""
     ...
+
+class TextRead(NamedTuple):
+    """A piece of a text that grows."""
+    text: str
+    at: int
+    is_new: bool = False
+    is_cut: bool = False
 
 class JobLogs(NamedTuple):
     """What a job printed and logged."""
