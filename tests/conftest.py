@@ -23,6 +23,14 @@ LIMIT_SECONDS = 60
 SETTLE_SECONDS = 5    # a child that was told to stop, a thread that sees its end, may need a moment
 TOKEN = 'TEST_RUN_TOKEN'   # in the environment of every process that a test starts, also when it lost its parent
 
+# ---- Signals arrive
+
+def pytest_configure() -> None:
+    "A shell that started us in the background, or `nohup`, has ignored these for us and for every child."
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN: signal.signal(number, signal.SIG_DFL)
+
 # ---- Each test ends in time
 
 def all_stacks() -> str:
