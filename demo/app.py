@@ -1,4 +1,4 @@
-"""The web side: routes, the job manager, and the stream that keeps a page up to date."""
+"""The web side: routes and the job manager. What follows a job on a page is the library's own dashboard."""
 import asyncio
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from anyio import CapacityLimiter, to_thread
-from fasthtml.common import EventStream, FastHTML, FileResponse, Redirect, Request, to_xml
+from fasthtml.common import FastHTML, FileResponse, Redirect, Request, to_xml
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,19 +19,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cjm_fasthtml_workers.core.config import JobOptions
-from cjm_fasthtml_workers.extensions.guard import why_foreign
+from cjm_fasthtml_workers.extensions.dashboard import Action, job_routes
+from cjm_fasthtml_workers.extensions.guard import is_local, why_foreign
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
-from cjm_fasthtml_workers.extensions.sse import encode_frame
-from cjm_fasthtml_workers.managers.base import BaseJob
+from cjm_fasthtml_workers.managers.base import BaseJob, BaseJobManager
+from cjm_fasthtml_workers.managers.jobs import is_finished
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 
 from . import views
 from .documents import MAX_BYTES, SAMPLE_FOLDER, SAMPLES, TOO_LARGE, Document, Library, Refused
-from .views import ENDED, Chunk
+from .views import Chunk
 
 LINE_PAUSE = float(os.environ.get('DEMO_LINE_PAUSE', 0))  # seconds after each line, for demonstrations and tests
-TICK = 0.25  # seconds between two looks at what no chunk tells: the place in the queue, the model being loaded
-
 FOLDER = Path(os.environ['DEMO_FOLDER']) if os.environ.get('DEMO_FOLDER') else None  # outlives the server; or nothing
 
 store = SQLiteJobStore(FOLDER/'jobs.db', make_directory=True) if FOLDER else None
@@ -81,7 +80,7 @@ def problem(request: Request, error: HTTPException) -> Any:
     "A clear word: into the page for htmx, as a page of its own otherwise."
     if 'hx-request' in request.headers: return views.notice(error.detail)
     if error.status_code == 404: return views.missing()
-    return views.page('Read a scanned document', *views.home(shelf(owner(request))), message=error.detail)
+    return views.page('Read a scanned document', *views.home(), message=error.detail)
 
 
 # FastHTML itself rather than `fast_app`, whose static route would also serve files outside its folder
@@ -90,54 +89,80 @@ app = FastHTML(title='Read a scanned document', hdrs=views.headers(), default_hd
                secret_key=secret_key(), session_cookie='demo_session',
                exception_handlers={code: problem for code in (400, 404, 409, 422, 429)},
                routes=[Mount('/static', StaticFiles(directory=views.STATIC))])
-app.state.stopping = False  # set by the server when it is told to stop
 
 
-# --- Who may see what ---
+# --- Documents and their jobs ---
 
 def owner(request: Request) -> str:
     "The visitor, known by a signed cookie."
     return request.session.setdefault('owner', uuid4().hex)
 
 
+def job_of(document: Document) -> BaseJob | None:
+    "The newest job that reads `document`."
+    jobs = reversed(manager.get_all_jobs())
+    return next((job for job in jobs if job.metadata.get('document') == document.id), None)
+
+
+def document_of(job: BaseJob) -> Document | None:
+    "What `job` reads, if it is still there."
+    return library.get(job.metadata['document'], job.owner or '')
+
+
 def find(id: str, request: Request) -> tuple[Document, BaseJob]:
     "A document of this visitor and its job; somebody else's is as unknown as one that never was."
     document = library.get(id, owner(request))
-    job = manager.get_job(document.job_id) if document else None
+    job = job_of(document) if document else None
     if document is None or job is None: raise HTTPException(404, 'This document is not here any more.')
     return document, job
 
 
 def is_busy(document: Document) -> bool:
     "Whether the job of `document` still goes on."
-    job = manager.get_job(document.job_id)
-    return not document.job_id or job is not None and job.status not in ENDED
+    job = job_of(document)
+    return document.is_new or job is not None and not is_finished(job)
 
 
-def ahead_of(job: BaseJob) -> int:
-    "How many jobs, of all visitors, are done before `job` starts."
-    jobs = manager.get_all_jobs()
-    return sum(other.status not in ENDED for other in jobs[:jobs.index(job)]) if job.status == 'pending' else 0
+async def chunks_of(job: BaseJob) -> list[Chunk]:
+    "What the plugin has streamed, decoded. The manager keeps it, so it can be read at any time."
+    return [json.loads(line) for line in (await manager.read_text(job.id)).text.splitlines()]
 
 
-def shelf(visitor: str, current: str = '') -> Any:
-    "The documents of a visitor."
-    jobs = [(document, manager.get_job(document.job_id)) for document in library.of(visitor)]
-    return views.shelf([(document, job, ahead_of(job)) for document, job in jobs if job], current)
+# --- What follows a job on a page: the dashboard, with one part of our own ---
+
+def authorize(request: Request, action: str, job: BaseJob | None) -> bool:
+    "Visitors have their own documents; the rest is for who sits at this machine."
+    return is_local(request) or action in (Action.LIST, Action.VIEW, Action.CANCEL, Action.RETRY)
+
+
+def again(manager: BaseJobManager, job: BaseJob) -> dict[str, Any] | None:
+    "What is needed to read a document once more."
+    document = document_of(job)
+    return {'pages': document.paths, 'line_pause': LINE_PAUSE} if document else None
+
+
+def page_of(job: BaseJob) -> str:
+    "Where the visitor looks at `job`."
+    return f"/documents/{job.metadata['document']}"
+
+
+async def sheets(job: BaseJob) -> Any:
+    "The pages of a document with what is read of them."
+    document = document_of(job)
+    return views.sheets(document, await chunks_of(job)) if document else ''
+
+
+jobs = job_routes(manager, authorize=authorize, owner_of=owner, restart=again, page_of=page_of,
+                  parts={'sheets': sheets}, title='Jobs', layout=views.dashboard_page, classes=views.CLASSES)
+jobs.to_app(app)
 
 
 # --- Routes ---
 
 @app.get('/')
-def home(request: Request) -> Any:
+async def home(request: Request) -> Any:
     "Choose a document."
-    return views.page('Read a scanned document', *views.home(shelf(owner(request))))
-
-
-@app.get('/shelf')
-def refresh_shelf(request: Request, current: str = '') -> Any:
-    "The shelf alone."
-    return shelf(owner(request), current)
+    return views.page('Read a scanned document', *views.home(), await jobs.table(request))
 
 
 @app.post('/documents')
@@ -167,19 +192,17 @@ async def read(visitor: str, name: str, data: bytes) -> Redirect:
 
 async def start(document: Document) -> None:
     "Start the job that reads `document`."
-    options = JobOptions(owner=document.owner)
-    job = await manager.start_job('reader', job_options=options, pages=document.paths, line_pause=LINE_PAUSE)
-    document.job_id = job.id
-    await to_thread.run_sync(library.save, document)
+    options = JobOptions(owner=document.owner, metadata={'title': document.title, 'document': document.id})
+    await manager.start_job('reader', job_options=options, pages=document.paths, line_pause=LINE_PAUSE)
+    document.is_new = False
 
 
 @app.get('/documents/{id}')
 async def show(id: str, request: Request) -> Any:
-    "The page of a document: whole if its job is over, else filled by the stream."
+    "The page of a document."
     document, job = find(id, request)
-    chunks = [chunk async for chunk in chunks_of(job)] if job.status in ENDED else []
-    content = views.document_page(document, job, ahead_of(job), chunks, shelf(document.owner, id))
-    return views.page(document.title, *content)
+    bar = views.bar(document, job, jobs.look, jobs.ahead_of(job))
+    return views.page(document.title, bar, await jobs.live(job, 'sheets'), await jobs.table(request))
 
 
 @app.get('/documents/{id}/pages/{number}')
@@ -193,81 +216,6 @@ def page_image(id: str, number: int, request: Request) -> Any:
 @app.get('/documents/{id}/text')
 async def text(id: str, request: Request) -> Response:
     "What was read, as a text file."
-    document, job = find(id, request)
-    chunks = [chunk async for chunk in chunks_of(job)] if job.status in ENDED else []
-    headers = {'Content-Disposition': 'attachment; filename="text.txt"'}
-    return PlainTextResponse(views.plain_text(chunks), headers=headers)
-
-
-@app.post('/documents/{id}/cancel')
-async def cancel(id: str, request: Request) -> Any:
-    "Stop a job, or take it out of the queue. The open pages learn it from their streams."
     _, job = find(id, request)
-    await manager.cancel_job(job.id)
-    return '' if 'hx-request' in request.headers else Redirect(f'/documents/{id}')
-
-
-@app.post('/documents/{id}/again')
-async def read_again(id: str, request: Request) -> Any:
-    "Read a document once more."
-    document, job = find(id, request)
-    if job.status in ENDED: await start(document)
-    return Redirect(f'/documents/{id}')
-
-
-@app.get('/documents/{id}/stream')
-async def stream(id: str, request: Request) -> Any:
-    "The changes of a document's page as server-sent events."
-    document, job = find(id, request)
-    seen = request.headers.get('last-event-id', '')  # sent by a browser that reconnects
-    return EventStream(updates(document, job, int(seen) if seen.isdecimal() and len(seen) < 9 else 0))
-
-
-async def updates(document: Document, job: BaseJob, seen: int) -> AsyncIterator[str]:
-    "Events from chunk number `seen` on until the job has ended."
-    number, over = 0, False
-    last: Chunk | None = None
-    shown: dict[str, str] = {}
-    arrived: asyncio.Queue[Chunk | None] = asyncio.Queue()
-    collecting = asyncio.create_task(collect(job, arrived))
-    yield 'retry: 1000\n\n'  # milliseconds until a browser that lost the connection tries again
-    try:
-        while not over and not app.state.stopping:
-            changes: list[Any] = []
-            for chunk in await gather(arrived):
-                if chunk is None: over = True
-                else:
-                    before, last, number = last, chunk, number+1
-                    if number > seen: changes += views.chunk_update(chunk, before)
-            for name, part in views.parts(document, job, ahead_of(job), last).items():
-                html = to_xml(part)
-                if shown.get(name) != html: changes.append(part(hx_swap_oob='true'))
-                shown[name] = html
-            if changes: yield message('update', changes, number)
-        if over: yield message('end', ['over'], number)
-    finally: collecting.cancel()
-
-
-async def collect(job: BaseJob, arrived: asyncio.Queue[Chunk | None]) -> None:
-    "Put the chunks of `job` into `arrived`, from the first one on, and `None` after the last."
-    try:
-        async for chunk in chunks_of(job): await arrived.put(chunk)
-    finally: arrived.put_nowait(None)
-
-
-async def gather(arrived: asyncio.Queue[Chunk | None]) -> list[Chunk | None]:
-    "What has arrived, waiting a moment for it."
-    try: first = await asyncio.wait_for(arrived.get(), TICK)
-    except TimeoutError: return []
-    return [first, *(arrived.get_nowait() for _ in range(arrived.qsize()))]
-
-
-async def chunks_of(job: BaseJob) -> AsyncIterator[Chunk]:
-    "What the plugin streams, decoded. The manager keeps it, so it can be read again from the start at any time."
-    async for piece in manager.stream_job(job.id):
-        if piece.chunk: yield json.loads(piece.chunk)
-
-
-def message(event: str, content: list[Any], id: int) -> str:
-    "One server-sent event. The browser sends the last `id` back when it reconnects."
-    return encode_frame(event=event, id=str(id), data=''.join(map(to_xml, content))).decode()
+    headers = {'Content-Disposition': 'attachment; filename="text.txt"'}
+    return PlainTextResponse(views.plain_text(await chunks_of(job)), headers=headers)

@@ -32,13 +32,13 @@ class Refused(Exception):
 
 @dataclass
 class Document:
-    "One document of one visitor and the job that reads it."
+    "One document of one visitor."
     id: str
     owner: str
     title: str
     folder: Path
     sizes: list[tuple[int, int]]  # Width and height of each page in pixels
-    job_id: str = ''
+    is_new: bool = True  # It has no job yet
 
     def page_path(self, page: int) -> Path:
         "Where the image of `page` (from 1) lies."
@@ -62,18 +62,17 @@ class Library:
         self.load()
 
     def load(self) -> None:
-        "What the last server left; a document that had no job yet is dropped."
+        "What the last server left; what is not whole is dropped."
         found = sorted(self.folder.glob('*/document.json'), key=lambda path: path.stat().st_mtime_ns)
         for path in found:
             kept = json.loads(path.read_text())
             sizes = [(width, height) for width, height in kept.pop('sizes')]
-            self.documents[kept['id']] = Document(**kept, folder=path.parent, sizes=sizes)
+            self.documents[kept['id']] = Document(**kept, folder=path.parent, sizes=sizes, is_new=False)
         for folder in {*self.folder.iterdir()} - {path.parent for path in found}: rmtree(folder, ignore_errors=True)
 
     def save(self, document: Document) -> None:
         "Let the next server find `document`, whole or not at all."
-        if not self.is_lasting or document.id not in self.documents: return
-        kept = {name: getattr(document, name) for name in ('id', 'owner', 'title', 'sizes', 'job_id')}
+        kept = {name: getattr(document, name) for name in ('id', 'owner', 'title', 'sizes')}
         draft = document.folder/'document.json.draft'
         draft.write_text(json.dumps(kept))
         draft.replace(document.folder/'document.json')
@@ -86,6 +85,7 @@ class Library:
             for number, page in enumerate(read_pages(data), 1):
                 page.save(document.page_path(number), quality=88)
                 document.sizes.append(page.size)
+            self.save(document)
         except BaseException:
             rmtree(document.folder, ignore_errors=True)
             raise

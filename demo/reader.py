@@ -50,7 +50,7 @@ class PageReader:
         self,
         pages: list[str],  # Paths of the page images
         line_pause: float = 0,  # Seconds to rest after each line, so that a demonstration can be followed
-    ) -> Generator[str, None, dict[str, Any]]:  # JSON, one per page found and one per line read; returns the whole text
+    ) -> Generator[str, None, dict[str, Any]]:  # A line of JSON for each page found and line read; returns the text
         "Read `pages` line by line."
         texts = []
         for page, path in enumerate(pages, 1):
@@ -60,7 +60,8 @@ class PageReader:
             rows = reading_order(self.find_boxes(image))
             boxes = [(row, box) for row, boxes in enumerate(rows, 1) for box in boxes]
             place = {'page': page, 'pages': len(pages), 'width': width, 'height': height, 'lines': len(boxes)}
-            yield json.dumps(place | {'kind': 'page', 'boxes': [relative(box, width, height) for _, box in boxes]})
+            found = [relative(box, width, height) for _, box in boxes]
+            yield json.dumps(place | {'kind': 'page', 'boxes': found}) + '\n'
             paragraphs = paragraph_starts(rows)
             read: list[list[str]] = [[] for _ in rows]
             for line, (row, box) in enumerate(boxes, 1):
@@ -68,7 +69,7 @@ class PageReader:
                 if text: read[row-1].append(text)
                 yield json.dumps(place | {
                     'kind': 'line', 'line': line, 'row': row, 'paragraph': row in paragraphs,
-                    'box': relative(box, width, height), 'text': text, 'confidence': round(confidence, 3)})
+                    'box': relative(box, width, height), 'text': text, 'confidence': round(confidence, 3)}) + '\n'
                 report_progress((page-1 + line/len(boxes)) / len(pages),
                                 f'line {line} of {len(boxes)} · page {page} of {len(pages)}')
                 if line_pause: time.sleep(line_pause)

@@ -1,6 +1,6 @@
-"""Fetch htmx and its event stream extension from npm, so that the demo needs no CDN: `python -m demo.vendor`.
+"""Fetch htmx from npm, so that the demo needs no CDN: `python -m demo.vendor`.
 
-Both are by Big Sky Software under the Zero-Clause BSD licence, whose text is kept beside them. Without these files
+It is by Big Sky Software under the Zero-Clause BSD licence, whose text is kept beside it. Without these files
 (no npm, no network) the pages point to the CDN that FastHTML uses by default.
 """
 import subprocess
@@ -11,7 +11,6 @@ from pathlib import Path
 FOLDER = Path(__file__).parent/'static'/'vendor'
 PACKAGES = {  # what to take out of each package, and what to call it
     'htmx.org@2.0.7': {'package/dist/htmx.min.js': 'htmx.min.js', 'package/LICENSE': 'htmx.LICENSE'},
-    'htmx-ext-sse@2.2.4': {'package/dist/sse.js': 'sse.js', 'package/LICENSE': 'sse.LICENSE'},
 }
 
 

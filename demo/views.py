@@ -2,7 +2,6 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,24 @@ from fasthtml import common as fh
 from fasthtml.common import H1, H2, H3, A, Button, Div, Form, P, Section, Small, Span, Strong
 from fasthtml.core import htmxsrc
 
+from cjm_fasthtml_workers.extensions.dashboard import JobActions, JobProgress, JobStatus, Look
+from cjm_fasthtml_workers.extensions.panels import JobError
 from cjm_fasthtml_workers.managers.base import BaseJob
 
 from .documents import FORMATS, MAX_BYTES, MAX_PAGES, SAMPLES, Document
 
 STATIC = Path(__file__).parent/'static'
 VENDOR = STATIC/'vendor'
-SSE_CDN = 'https://cdn.jsdelivr.net/npm/htmx-ext-sse@2.2.4/dist/sse.min.js'
+CLASSES = {'button': 'button', 'danger': 'button'}  # where the dashboard looks like the rest
 Chunk = dict[str, Any]  # What the plugin streams: see `demo/reader.py`
-ENDED = ('completed', 'failed', 'cancelled')
-FAULTS = {
-    'worker_crashed': ('The reader stopped unexpectedly', 'Its process crashed or was ended from outside. '
-                       'Another one is started when it is needed.'),
-    'out_of_memory': ('The reader ran out of memory', 'A smaller scan of the same page may work.'),
-    'timed_out': ('This took too long', 'The reader was stopped so that other documents get their turn.'),
-    'start_failed': ('The model could not be loaded', 'Nothing is wrong with your document.'),
-    'interrupted': ('The server was stopped', 'Nothing is wrong with your document.'),
-    'quarantined': ('This document stops the reader each time', 'It is set aside and disturbs no other.'),
-}
 ICON = ("data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' stroke='%238a7f6a'>"
         "<rect x='2.5' y='.5' width='11' height='15' rx='1' fill='%23fffdf7'/>"
         "<path d='M4 5h8' stroke='%23f2b632' stroke-width='3'/><path d='M4 9h8M4 12h5'/></svg>")
 
 
 def scripts() -> list[Any]:
-    "htmx with its event stream extension: what `demo/vendor.py` fetched, or else from the CDN that FastHTML uses."
-    if (VENDOR/'htmx.min.js').exists() and (VENDOR/'sse.js').exists():
-        return [fh.Script(src='/static/vendor/htmx.min.js'), fh.Script(src='/static/vendor/sse.js')]
-    return [htmxsrc, fh.Script(src=SSE_CDN)]
+    "htmx: what `demo/vendor.py` fetched, or else from the CDN that FastHTML uses."
+    return [fh.Script(src='/static/vendor/htmx.min.js') if (VENDOR/'htmx.min.js').exists() else htmxsrc]
 
 
 def headers() -> list[Any]:
@@ -56,7 +45,12 @@ def page(title: str, *content: Any, message: str = '') -> tuple[Any, ...]:
             fh.Header(A('Read a scanned document', href='/'), Span('while you watch'), cls='top'),
             Div(notice(message) if message else '', id='notice', role='alert'),
             fh.Main(*content),
-            fh.Footer('The text is recognised on this machine; documents are deleted when the server stops.'))
+            fh.Footer('The text is recognised on this machine. ', A('All jobs and the worker', href='/jobs')))
+
+
+def dashboard_page(title: str, *content: Any) -> tuple[Any, ...]:
+    "A page of the dashboard."
+    return page(title, Div(*content, cls='jobs-page'))
 
 
 def notice(message: str) -> Any:
@@ -66,8 +60,8 @@ def notice(message: str) -> Any:
 
 # --- The first page ---
 
-def home(documents: Any) -> tuple[Any, ...]:
-    "Where a document is chosen; `documents` is the shelf."
+def home() -> tuple[Any, ...]:
+    "Where a document is chosen."
     formats = ', '.join(FORMATS).replace('WEBP', 'WebP')
     limits = P(f'{formats}; up to {MAX_BYTES >> 20} MB; a TIFF may have {MAX_PAGES} pages.', cls='hint')
     samples = Div(*[sample_button(name, title) for name, title in SAMPLES.items()], cls='samples')
@@ -75,8 +69,7 @@ def home(documents: Any) -> tuple[Any, ...]:
             P('Pick a scanned page. Each piece of text lights up on the image and appears beside it '
               'as it is recognised.', cls='lead'),
             Div(Section(H2('Bring your own'), upload_form(), limits), Section(H2('Or take one of ours'), samples),
-                cls='choice'),
-            documents)
+                cls='choice'))
 
 
 def upload_form() -> Any:
@@ -100,91 +93,25 @@ def posting(path: str) -> dict[str, str]:
     return {'action': path, 'method': 'post', 'hx_post': path, 'hx_target': '#notice'}
 
 
-def shelf(entries: Sequence[tuple[Document, BaseJob, int]], current: str = '') -> Any:
-    "The documents of a visitor with their states; it looks again while one of them is not finished."
-    items = [shelf_item(document, job, ahead, document.id == current) for document, job, ahead in entries]
-    empty = P('Nothing here yet. What you read stays listed until the server stops.', cls='hint')
-    busy = any(job.status not in ENDED for _, job, _ in entries)
-    return fh.Nav(Div(H2('Your documents'), A('Read another', href='/') if current else ''),
-                  fh.Ul(*items) if items else empty, id='shelf', cls='shelf', aria_label='Your documents',
-                  hx_get=f'/shelf?current={current}', hx_swap='outerHTML',
-                  hx_trigger='every 1s' if busy else 'focus from:window')
-
-
-def shelf_item(document: Document, job: BaseJob, ahead: int, current: bool) -> Any:
-    "One document on the shelf."
-    chip = Span(brief(job, ahead), cls='chip', data_status=job.status)
-    return fh.Li(A(Span(document.title), chip, href=f'/documents/{document.id}', id=f'link-{document.id}',
-                   aria_current='page' if current else None))
-
-
-def brief(job: BaseJob, ahead: int) -> str:
-    "The state of a job in a word or two."
-    if job.status == 'pending': return f'waiting, {ahead} ahead' if ahead else 'loading the model'
-    if job.status == 'running': return f'reading, {job.progress or 0:.0%}'
-    return 'read' if job.status == 'completed' else job.status
-
-
 # --- The page of a document ---
 
-def document_page(
+def bar(
     document: Document,
     job: BaseJob,
-    ahead: int,  # Jobs that come before this one
-    chunks: Sequence[Chunk],  # What was read, if the job has ended
-    documents: Any,  # The shelf
-) -> tuple[Any, ...]:
-    "A document with its text, or with a stream that brings it."
-    bar = Section(H1(document.title), *parts(document, job, ahead, chunks[-1] if chunks else None).values(),
-                  cls='bar', aria_label='Progress')
-    sheets = [sheet(document, number, [c for c in chunks if c['page'] == number])
-              for number in range(1, len(document.sizes)+1)]
-    stream = Div(hx_ext='sse', sse_connect=f'/documents/{document.id}/stream', sse_swap='update', sse_close='end',
-                 hx_swap='none')
-    return bar, *sheets, documents, '' if job.status in ENDED else stream
+    look: Look,  # Of the dashboard
+    ahead: int | None,  # Jobs that come before this one, if it waits
+) -> Any:
+    "What is going on, and what the visitor can do now."
+    save = A('Save the text', href=f'/documents/{document.id}/text', download=True, cls='button save')
+    actions = Div(save, JobActions(job, look, can_retry=True), cls='controls')
+    return Section(H1(document.title), JobStatus(job, look, ahead=ahead), actions, JobProgress(job, look),
+                   JobError(job, look), cls='bar', aria_label='Progress')
 
 
-def parts(document: Document, job: BaseJob, ahead: int, last: Chunk | None) -> dict[str, Any]:
-    "The pieces of the page that change while a job goes on, by id. `last` is the newest chunk."
-    return {'state': state(job, ahead, last), 'progress': progress(job, ahead, last),
-            'controls': controls(document, job, last)}
-
-
-def state(job: BaseJob, ahead: int, last: Chunk | None) -> Any:
-    "What is going on, in a sentence."
-    headline, detail = '', ''
-    match job.status:
-        case 'pending' if ahead:
-            headline, detail = f'Waiting, {ahead} ahead', 'It starts by itself when its turn comes.'
-        case 'pending': headline, detail = 'Loading the model', 'This takes a few seconds after a start.'
-        case 'running': headline = 'Reading'
-        case 'completed': headline, detail = 'Read', f'in {seconds(job):.1f} seconds'
-        case 'cancelled':
-            headline, detail = 'Cancelled', 'What was read is kept.' if last else 'Nothing had been read.'
-        case _: headline, detail = FAULTS.get(job.fault or '', ('This document could not be read', ''))
-    return Div(Strong(headline), Span(detail), Small(job.error) if job.error and job.status == 'failed' else '',
-               id='state', role='status', data_status=job.status)
-
-
-def progress(job: BaseJob, ahead: int, last: Chunk | None) -> Any:
-    "The bar, with the line and page it stands at."
-    words, value = 'Looking for text' if job.status == 'running' else '', 0.
-    if last:
-        line, lines = last.get('line', 0), last['lines']
-        words = f"line {line} of {lines} · page {last['page']} of {last['pages']}"
-        value = (last['page']-1 + (line/lines if lines else 1)) / last['pages']
-    unknown = job.status not in ENDED and not last and not ahead
-    return Div(fh.Progress(value=None if unknown else f'{value:.4f}', max=1, aria_label='Read so far'), Span(words),
-               id='progress')
-
-
-def controls(document: Document, job: BaseJob, last: Chunk | None) -> Any:
-    "What the visitor can do now. Both buttons have one id: the focus stays where it is when one replaces the other."
-    where = f'/documents/{document.id}'
-    if job.status not in ENDED:
-        return Div(Form(Button('Cancel', id='act'), **posting(f'{where}/cancel')), id='controls')
-    return Div(A('Save the text', href=f'{where}/text', download=True, cls='button') if last else '',
-               Form(Button('Read again', id='act'), **posting(f'{where}/again')), id='controls')
+def sheets(document: Document, chunks: Sequence[Chunk]) -> Any:
+    "All pages, with what is read of them."
+    numbers = range(1, len(document.sizes)+1)
+    return Div(*[sheet(document, number, [c for c in chunks if c['page'] == number]) for number in numbers])
 
 
 def sheet(document: Document, number: int, chunks: Sequence[Chunk]) -> Any:
@@ -214,7 +141,6 @@ def box(
     width: int,
     height: int,
     lit: bool,  # Whether its text has been read
-    **attrs: Any,
 ) -> Any:
     "The mark around one piece of text: an upright rectangle turned by the tilt of the text."
     (x0, y0), (x1, y1), _, (x3, y3) = [(x*width, y*height) for x, y in corners]
@@ -222,7 +148,7 @@ def box(
     x, y = (sum(corner[axis] for corner in corners) / 4 for axis in (0, 1))
     style = (f'left:{x - long/2:.2%};top:{y - tall/2:.2%};width:{long:.2%};height:{tall:.2%};'
              f'rotate:{math.atan2(y1-y0, x1-x0):.4f}rad')
-    return Span(id=f'box-{page}-{line}', cls='box lit' if lit else 'box', style=style, **attrs)
+    return Span(id=f'box-{page}-{line}', cls='box lit' if lit else 'box', style=style)
 
 
 def words(chunk: Chunk) -> Any:
@@ -243,23 +169,6 @@ def no_text() -> Any:
     return P('No text was found on this page.', cls='hint')
 
 
-def chunk_update(
-    chunk: Chunk,
-    before: Chunk | None,  # The chunk that came before it
-) -> list[Any]:  # Out-of-band swaps
-    "What a new chunk changes on the page."
-    number, width, height = chunk['page'], chunk['width'], chunk['height']
-    if chunk['kind'] == 'page':
-        boxes = [box(number, line, where, width, height, lit=False) for line, where in enumerate(chunk['boxes'], 1)]
-        if not boxes: return [Div(no_text(), hx_swap_oob=f'innerHTML:#text-{number}')]
-        return [Div(*boxes, hx_swap_oob=f'innerHTML:#boxes-{number}')]
-    same_row = before is not None and (before['page'], before.get('row')) == (number, chunk['row'])
-    target, piece = f'text-{number}', text_row([chunk])
-    if same_row: target, piece = f"row-{number}-{chunk['row']}", words(chunk)
-    return [box(number, chunk['line'], chunk['box'], width, height, lit=True, hx_swap_oob='true'),
-            Div(piece, hx_swap_oob=f'beforeend:#{target}')]
-
-
 # --- Else ---
 
 def plain_text(chunks: Iterable[Chunk]) -> str:
@@ -278,9 +187,3 @@ def missing() -> tuple[Any, ...]:
     return page('Not here', H1('This document is not here'),
                 P('Documents are kept until the server stops, and only for the browser that brought them.', cls='lead'),
                 P(A('Read another one', href='/', cls='button')))
-
-
-def seconds(job: BaseJob) -> float:
-    "How long `job` ran."
-    if not job.started_at or not job.completed_at: return 0.
-    return (datetime.fromisoformat(job.completed_at) - datetime.fromisoformat(job.started_at)).total_seconds()

@@ -1,6 +1,7 @@
 """The demo without a browser: the plugin, the uploads, and the server over HTTP."""
 import html
 import io
+import json
 import math
 import re
 import sqlite3
@@ -136,7 +137,7 @@ def test_library_is_bounded_and_removes_its_files() -> None:
 def test_scripts_come_from_this_machine_or_else_from_the_cdn(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(views, 'VENDOR', tmp_path)
     assert all('https://cdn.jsdelivr.net/npm/htmx' in to_xml(script) for script in views.scripts())
-    for name in ('htmx.min.js', 'sse.js'): (tmp_path/name).touch()
+    (tmp_path/'htmx.min.js').touch()
     assert all('src="/static/vendor/' in to_xml(script) for script in views.scripts())
 
 
@@ -166,88 +167,80 @@ def start(visitor: httpx.Client, sample: str = 'letter.jpg') -> str:
     return answer.headers['location']
 
 
-Event = tuple[str, int, str]  # Name, id and data
+def job_of(visitor: httpx.Client, page: str) -> str:
+    "The address of the job that reads the document of `page`."
+    return re.search(r'(/jobs/[0-9a-f]{32})/(?:cancel|retry)', visitor.get(page).text)[1]
 
 
-def events(visitor: httpx.Client, page: str, last_id: str = '', stop=lambda event: False) -> list[Event]:
-    "The events of a document's stream, up to the one that is a reason to `stop`."
-    found: list[Event] = []
-    headers = {'Last-Event-ID': last_id} if last_id else {}
-    with visitor.stream('GET', f'{page}/stream', headers=headers) as answer:
+def views_of(visitor: httpx.Client, page: str, stop=lambda html: False) -> list[str]:
+    "What the stream of a document's page shows of its sheets, up to what is a reason to `stop`."
+    found: list[str] = []
+    part = 'sheets:' + job_of(visitor, page).removeprefix('/jobs/')
+    with visitor.stream('GET', '/jobs/-/live', params={'part': part}) as answer:
         assert answer.status_code == 200 and answer.headers['content-type'].startswith('text/event-stream')
-        fields: dict[str, str] = {}
         for line in answer.iter_lines():
-            if line:
-                name, _, value = line.partition(': ')
-                fields[name] = fields.get(name, '') + value + '\n'
-            else:
-                if 'data' in fields: found.append((fields['event'].strip(), int(fields['id']), fields['data']))
-                fields = {}
-                if found and stop(found[-1]): break
+            if not line.startswith('data: '): continue
+            found += [op[2] for op in json.loads(line[6:])['ops'] if op[0] == 'html']
+            if found and stop(found[-1]): break
     return found
 
 
-def lines(found: list[Event]) -> list[str]:
-    "The lines of text in the events, as `page-line` in the order of their coming."
-    return [line for _, _, data in found for line in re.findall(r'data-box="box-(\d+-\d+)"', data)]
+def lines(html: str) -> list[str]:
+    "The lines of text in a piece of a page, as `page-line`."
+    return re.findall(r'data-box="box-(\d+-\d+)"', html)
+
+
+def lines_of(visitor: httpx.Client, page: str) -> list[str]:
+    "The lines at the end of a document's job."
+    return lines(views_of(visitor, page)[-1])
 
 
 @talks_to_server
 def test_document_is_streamed_and_kept(visitor: httpx.Client) -> None:
     page = start(visitor)
-    found = events(visitor, page)
-    assert lines(found) == [f'1-{n}' for n in range(1, 20)]
-    assert found[-1][0] == 'end' and SENTENCE in ''.join(data for _, _, data in found)
+    found = views_of(visitor, page)
+    every = [f'1-{n}' for n in range(1, 20)]
+    assert lines(found[-1]) == every and len(found) > 5 and SENTENCE in found[-1]
+    assert all(every[:len(lines(html))] == lines(html) for html in found)   # it grows, and nothing is shown twice
     whole = visitor.get(page).text
-    assert SENTENCE in whole and 'data-status="completed"' in whole and 'sse-connect' not in whole
-    assert 'line 19 of 19 · page 1 of 1' in whole
+    assert SENTENCE in whole and 'data-status="completed"' in whole and 'data-live="sheets' not in whole
+    assert lines(whole) == every
     text = visitor.get(f'{page}/text')
     assert SENTENCE in text.text and '\n\nYour cousin' in text.text
     assert 'attachment' in text.headers['content-disposition']
     assert Image.open(io.BytesIO(visitor.get(f'{page}/pages/1').content)).size == (1240, 1754)
     assert visitor.get(f'{page}/pages/2').status_code == 404
-    assert lines(events(visitor, page)) == lines(found)  # and again, from the start
-
-
-@talks_to_server
-def test_reconnecting_browser_gets_the_rest_only(visitor: httpx.Client) -> None:
-    page = start(visitor)
-    first = events(visitor, page, stop=lambda event: len(lines([event])) and event[1] >= 5)
-    rest = events(visitor, page, last_id=str(first[-1][1]))
-    assert lines(first) + lines(rest) == [f'1-{n}' for n in range(1, 20)]
-    for forged in ('-1', 'x', '1e9', '9'*5000):
-        assert lines(events(visitor, page, last_id=forged)) == lines(first) + lines(rest)
-    assert lines(events(visitor, page, last_id='99999')) == []
+    assert lines_of(visitor, page) == every   # and again
 
 
 @talks_to_server
 def test_second_document_waits_and_cancel_keeps_the_queue(visitor: httpx.Client) -> None:
     first, second, third = start(visitor, 'minutes.tiff'), start(visitor), start(visitor)
-    assert 'Waiting, 1 ahead' in visitor.get(second).text and 'Waiting, 2 ahead' in visitor.get(third).text
-    assert 'waiting, 2 ahead' in visitor.get('/shelf').text
-    assert visitor.post(f'{second}/cancel').status_code == 303
-    assert 'Nothing had been read' in visitor.get(second).text and 'Waiting, 1 ahead' in visitor.get(third).text
-    events(visitor, first, stop=lambda event: lines([event]))
-    visitor.post(f'{first}/cancel')
+    views_of(visitor, first, stop=lines)   # it has begun
+    assert 'It is next.' in visitor.get(second).text and '1 job is before it.' in visitor.get(third).text
+    assert visitor.get('/').text.count('data-status="pending"') == 4   # two rows, each with its badge
+    assert visitor.post(f'{job_of(visitor, second)}/cancel').status_code == 303
+    assert 'It had not begun.' in visitor.get(second).text and 'It is next.' in visitor.get(third).text
+    visitor.post(f'{job_of(visitor, first)}/cancel')
     page = visitor.get(first).text
-    assert 'data-status="cancelled"' in page and 0 < page.count('data-box=') < 18
-    assert lines(events(visitor, third)) == [f'1-{n}' for n in range(1, 20)]
-    assert visitor.post(f'{first}/cancel').status_code == 303  # too late: nothing happens
-    assert visitor.post(f'{second}/again').status_code == 303
-    assert len(lines(events(visitor, second))) == 19
+    assert 'data-status="cancelled"' in page and 0 < len(lines(page)) < 18
+    assert lines_of(visitor, third) == [f'1-{n}' for n in range(1, 20)]
+    assert visitor.post(f'{job_of(visitor, first)}/cancel').status_code == 303  # too late: nothing happens
+    again = visitor.post(f'{job_of(visitor, second)}/retry')
+    assert (again.status_code, again.headers['location']) == (303, second)
+    assert len(lines_of(visitor, second)) == 19
 
 
 @talks_to_server
 def test_killed_worker_is_told_and_replaced(server: DemoServer, visitor: httpx.Client) -> None:
     page = start(visitor)
-    events(visitor, page, stop=lambda event: lines([event]))
+    views_of(visitor, page, stop=lines)
     server.worker().kill()
-    assert events(visitor, page)[-1][0] == 'end'
+    assert 0 < len(lines_of(visitor, page)) < 19
     whole = visitor.get(page).text
-    assert 'The reader stopped unexpectedly' in whole and 'SIGKILL' in whole and 'Read again' in whole
-    assert 0 < whole.count('data-box=') < 19
-    visitor.post(f'{page}/again')
-    assert len(lines(events(visitor, page))) == 19
+    assert 'The worker process crashed' in whole and 'SIGKILL' in whole and 'Run again' in whole
+    visitor.post(f'{job_of(visitor, page)}/retry')
+    assert len(lines_of(visitor, page)) == 19
     assert 'data-status="completed"' in visitor.get(page).text
 
 
@@ -266,15 +259,15 @@ def test_bad_uploads_say_why(visitor: httpx.Client) -> None:
     broken = visitor.post('/documents', content=b'broken', headers={'Content-Type': 'multipart/form-data; boundary=x'})
     assert broken.status_code in (400, 422)
     assert visitor.post('/samples/..%2f..%2fREADME.md').status_code == 404
-    assert 'Nothing here yet' in visitor.get('/').text
+    assert 'No jobs yet' in visitor.get('/').text
 
 
 @talks_to_server
 def test_hostile_file_name_is_only_text(visitor: httpx.Client) -> None:
     name = '../"><img src=x onerror=alert(1)>.png'
     page = visitor.post('/documents', files={'file': (name, picture())}).headers['location']
-    events(visitor, page)
-    for path in (page, '/'):
+    views_of(visitor, page)
+    for path in (page, '/', '/jobs', job_of(visitor, page)):
         text = visitor.get(path).text
         assert '<img src=x' not in text and html.escape('<img src=x onerror=alert(1)>.png') in text
     assert 'No text was found on this page' in visitor.get(page).text
@@ -283,31 +276,45 @@ def test_hostile_file_name_is_only_text(visitor: httpx.Client) -> None:
 @talks_to_server
 def test_documents_of_others_are_unknown(server: DemoServer, visitor: httpx.Client) -> None:
     page = start(visitor)
-    events(visitor, page)
-    unknown = '/documents/' + '0'*32
+    views_of(visitor, page)
+    job = job_of(visitor, page)
+    def both(ask, path: str, of: str) -> None:
+        foreign, never = ask(of + path), ask(re.sub('[0-9a-f]{32}', '0'*32, of) + path)
+        assert (foreign.status_code, foreign.text) == (never.status_code, never.text) and foreign.status_code == 404
     with httpx.Client(base_url=server.url) as other:
-        for path in ('', '/pages/1', '/text', '/stream'):
-            foreign, never = other.get(page + path), other.get(unknown + path)
-            assert (foreign.status_code, foreign.text) == (never.status_code, never.text) and foreign.status_code == 404
+        for path in ('', '/pages/1', '/text'): both(other.get, path, page)
+        for path in ('/cancel', '/retry'): both(other.post, path, job)
+        both(other.get, '', job)
+        both(lambda path: other.get('/jobs/-/live?part=sheets:' + path.removeprefix('/jobs/')), '', job)
         assert 'This document is not here' in other.get(page).text
-        for path in ('/cancel', '/again'): assert other.post(page + path).status_code == 404
-        assert page not in other.get('/').text
+        assert page not in other.get('/').text and page not in other.get('/jobs').text
     assert page in visitor.get('/').text
 
 
 @talks_to_server
 def test_state_changes_by_own_posts_only(visitor: httpx.Client) -> None:
     page = start(visitor, 'minutes.tiff')
-    for path in ('/documents', '/samples/letter.jpg', f'{page}/cancel', f'{page}/again'):
+    job = job_of(visitor, page)
+    for path in ('/documents', '/samples/letter.jpg', f'{job}/cancel', f'{job}/retry', '/jobs/-/clear',
+                 '/jobs/-/plugins/reader/unload'):
         for name, value in [('Sec-Fetch-Site', 'cross-site'), ('Sec-Fetch-Site', 'same-site'), ('Origin', 'null'),
                             ('Origin', 'http://evil.example')]:
             assert visitor.post(path, headers={name: value}).status_code == 403
         assert visitor.get(path).status_code in (404, 405)
-    shelf = visitor.get('/shelf').text
-    assert shelf.count('/documents/') == 1 and 'cancelled' not in shelf
+    shown = visitor.get('/').text
+    assert shown.count('/documents/') == 1 and 'data-status="cancelled"' not in shown
     own = str(visitor.base_url).rstrip('/')
-    assert visitor.post(f'{page}/cancel', headers={'Origin': own, 'Sec-Fetch-Site': 'same-origin'}).status_code == 303
-    wait_until(lambda: 'cancelled' in visitor.get('/shelf').text, 10, 'the cancelled job to be shown')
+    assert visitor.post(f'{job}/cancel', headers={'Origin': own, 'Sec-Fetch-Site': 'same-origin'}).status_code == 303
+    wait_until(lambda: 'data-status="cancelled"' in visitor.get('/').text, 10, 'the cancelled job to be shown')
+
+
+@talks_to_server
+def test_workers_are_for_who_sits_here(visitor: httpx.Client) -> None:
+    assert 'Worker 1' in visitor.get('/jobs').text
+    forwarded = {'X-Forwarded-For': '203.0.113.7'}
+    assert 'Worker 1' not in visitor.get('/jobs', headers=forwarded).text
+    assert visitor.get('/', headers=forwarded).status_code == 200
+    assert visitor.post('/jobs/-/plugins/reader/unload', headers=forwarded).status_code == 403
 
 
 @talks_to_server
@@ -342,9 +349,9 @@ def test_a_server_that_is_killed_finds_its_documents_again(tmp_path, monkeypatch
         server.process.kill()
     with serve_demo(tmp_path/'b') as server, httpx.Client(base_url=server.url, cookies=cookies) as visitor:
         assert visitor.get(f'{pages[0]}/text').text == before and len(before) > 50
-        assert 'The server was stopped' in visitor.get(pages[1]).text
+        assert 'The app was stopped while it ran.' in visitor.get(pages[1]).text
         assert visitor.get(f'{pages[1]}/pages/1').status_code == 200
-        visitor.post(f'{pages[1]}/again')
+        visitor.post(f'{job_of(visitor, pages[1])}/retry')
         wanted = ['completed', 'failed', 'completed', 'completed']
         wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == wanted, 150, 'the third, and the second once more')
         for page in pages: assert len(visitor.get(f'{page}/text').text) > 50

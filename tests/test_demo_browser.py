@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.limit(120),
 @pytest.fixture(scope='module')
 def htmx() -> None:
     "htmx from its package: a test must not depend on a CDN."
-    if (vendor.FOLDER/'sse.js').exists(): return
+    if (vendor.FOLDER/'htmx.min.js').exists(): return
     try: vendor.fetch()
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f'NO BROWSER TEST: NOT TESTED. htmx cannot be fetched with npm: {error}')
@@ -108,19 +108,19 @@ def wait_for_lines(page, count: int) -> None:
 
 def state_of(page) -> str | None:
     "The status that the page shows."
-    return page.locator('#state').get_attribute('data-status')
+    return page.locator('.bar .jobs-status').get_attribute('data-status')
 
 
 def wait_for_state(page, state: str) -> None:
     "Wait until the page shows the status `state`."
-    page.wait_for_selector(f'#state[data-status={state}]')
+    page.wait_for_selector(f'.bar .jobs-status[data-status={state}]')
 
 
 def test_text_grows_and_a_refresh_loses_and_doubles_nothing(server: DemoServer, visitor) -> None:
     visitor.get_by_role('button', name='A tilted letter').click()
     wait_for_lines(visitor, 4)
     with server.standstill():
-        assert 'line' in visitor.locator('#progress').inner_text() and visitor.locator('.box.lit').count() >= 4
+        assert 'line' in visitor.locator('.bar .jobs-sentence').inner_text() and visitor.locator('.box.lit').count() >= 4
         before = text_of(visitor)
         second_tab = visitor.context.new_page()
         second_tab.goto(visitor.url)
@@ -134,7 +134,7 @@ def test_text_grows_and_a_refresh_loses_and_doubles_nothing(server: DemoServer, 
         assert text_of(page)[0] == '14 March 1987' and len(set(text_of(page))) == 19
     shown = text_of(visitor)
     visitor.reload()
-    assert text_of(visitor) == shown and 'line 19 of 19 · page 1 of 1' in visitor.locator('#progress').inner_text()
+    assert text_of(visitor) == shown and visitor.locator('.bar .jobs-percent').inner_text() == '100%'
 
 
 def test_lost_connection_is_resumed(server: DemoServer, visitor) -> None:
@@ -143,9 +143,10 @@ def test_lost_connection_is_resumed(server: DemoServer, visitor) -> None:
         visitor.get_by_role('button', name='A tilted letter').click()
         wait_for_lines(visitor, 3)
         with server.standstill():
+            many, read = len(wire.ends), text_of(visitor)
             wire.cut()
-            visitor.get_by_text('The connection was lost').wait_for()
-        visitor.get_by_text('The connection was lost').wait_for(state='detached')
+            wait_until(lambda: len(wire.ends) > many, 30, 'the page to connect again')
+            assert text_of(visitor)[:len(read)] == read
         wait_for_state(visitor, 'completed')
         assert len(text_of(visitor)) == len(set(text_of(visitor))) == 19
 
@@ -157,18 +158,19 @@ def test_second_document_waits_and_the_first_can_be_cancelled(server: DemoServer
         second = visitor.context.new_page()
         second.goto('/')
         second.get_by_role('button', name='Minutes, two pages').click()
-        second.get_by_text('Waiting, 1 ahead').first.wait_for()
+        second.get_by_text('It is next.').first.wait_for()
         assert second.locator('.sheet').count() == 2 and not text_of(second)
-        visitor.locator('#act').focus()
+        visitor.get_by_role('button', name='Cancel the job invoice.png').first.focus()
     visitor.keyboard.press('Enter')
     wait_for_state(visitor, 'cancelled')
-    assert visitor.evaluate('document.activeElement.id') == 'act'  # now "Read again"
+    visitor.get_by_role('button', name='Run again').wait_for()
+    assert visitor.evaluate('document.activeElement.id').endswith('-actions')   # next comes "Run again"
     read = len(text_of(visitor))
     wait_for_lines(second, 3)
     assert 2 <= read == len(text_of(visitor)) < 51
-    second.locator('#shelf').get_by_text('cancelled').first.wait_for()
+    second.locator('.jobs-list .jobs-badge[data-status=cancelled]').first.wait_for()
     second.wait_for_function('document.querySelectorAll("#text-2 span").length > 1')
-    assert 'page 2 of 2' in second.locator('#progress').inner_text()
+    assert 'page 2 of 2' in second.locator('.bar .jobs-sentence').inner_text()
     wait_for_state(second, 'completed')
 
 
@@ -177,10 +179,11 @@ def test_killed_worker_is_told_and_read_again_works(server: DemoServer, visitor)
     wait_for_lines(visitor, 3)
     server.worker().kill()
     wait_for_state(visitor, 'failed')
-    assert 'The reader stopped unexpectedly' in visitor.locator('#state').inner_text()
+    assert 'The worker process crashed' in visitor.locator('.bar .jobs-status').inner_text()
+    visitor.locator('.bar').get_by_text('SIGKILL').wait_for()
     read = text_of(visitor)
     assert 3 <= len(read) < 19
-    visitor.get_by_role('button', name='Read again').click()
+    visitor.get_by_role('button', name='Run again').click()
     wait_for_state(visitor, 'completed')
     assert len(text_of(visitor)) == 19 and text_of(visitor)[:len(read)] == read
 
@@ -202,7 +205,7 @@ def test_upload_and_bad_uploads(server: DemoServer, visitor, tmp_path) -> None:
     wait_for_lines(visitor, 1)
     with server.standstill():
         assert visitor.locator('h1').inner_text() == '<b>letter<b>.jpg'
-        visitor.get_by_role('button', name='Cancel').focus()
+        visitor.locator('.bar').get_by_role('button', name='Cancel').focus()
     visitor.keyboard.press('Enter')
     wait_for_state(visitor, 'cancelled')
 
@@ -217,7 +220,7 @@ def test_phone_and_dark(visitor) -> None:
         wait_for_lines(visitor, 2)
     image, text = visitor.locator('.paper').bounding_box(), visitor.locator('.text').bounding_box()
     assert image['y'] + image['height'] < text['y']
-    visitor.get_by_role('button', name='Cancel').click()
+    visitor.locator('.bar').get_by_role('button', name='Cancel').click()
     wait_for_state(visitor, 'cancelled')
 
 
@@ -230,6 +233,38 @@ def test_restarted_server_says_that_the_document_is_gone(htmx: None, browser, tm
         port = int(server.url.rpartition(':')[2])
     page.get_by_text('The connection was lost').wait_for()
     with serve_demo(tmp_path_factory.mktemp('demo'), port=port):
+        page.get_by_text('Something on this page is not here any more').wait_for()
+        page.reload()
         page.get_by_role('heading', name='This document is not here').wait_for()
         page.get_by_role('link', name='Read another one').click()
-        page.get_by_text('Nothing here yet').wait_for()
+        page.get_by_text('No jobs yet').wait_for()
+
+
+@pytest.mark.limit(300)
+def test_killed_server_keeps_its_documents_and_the_page_goes_on(htmx: None, browser, tmp_path_factory, monkeypatch
+                                                                ) -> None:
+    "The page stays open: it says what happened to the one that was being read, and sees the other one being read."
+    monkeypatch.setenv('DEMO_FOLDER', str(tmp_path_factory.mktemp('kept')/'kept'))
+    context = browser.new_context()
+    context.set_default_timeout(60_000)
+    first, second = context.new_page(), context.new_page()
+    with serve_demo(tmp_path_factory.mktemp('demo'), line_pause=1) as server:
+        for page, name in ((first, 'A tilted letter'), (second, 'An invoice')):
+            page.goto(server.url)
+            page.get_by_role('button', name=name).click()
+            page.wait_for_selector('.bar')
+        wait_for_lines(first, 2)
+        read, port = text_of(first), int(server.url.rpartition(':')[2])
+        server.process.kill()
+        first.get_by_text('The connection was lost').wait_for()
+    with serve_demo(tmp_path_factory.mktemp('demo'), port=port):
+        wait_for_state(first, 'failed')
+        first.get_by_text('The app was stopped while it ran.').first.wait_for()
+        assert text_of(first)[:len(read)] == read
+        wait_for_state(second, 'completed')
+        assert len(text_of(second)) == second.locator('.box.lit').count() > 20
+        for page in (first, second):
+            page.reload()
+            page.wait_for_selector('.bar')
+        assert text_of(first)[:len(read)] == read and len(text_of(second)) > 20
+    context.close()

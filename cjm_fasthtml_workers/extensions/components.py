@@ -278,11 +278,12 @@ def PostButton(
 def CancelButton(
     job: BaseJob,
     look: Look | None = None,
-    live: bool = True
+    live: bool = True,
+    part: str = 'cancel'  # Of its id: where there are two for one job, each needs its own
 ) -> FT:
     "A button that cancels a job; nothing to see once it has ended."
     look = look or Look()
-    name = look.dom_id(job, 'cancel')
+    name = look.dom_id(job, part)
     about = f'the job {title_of(job)}'
     form = PostButton('Cancel', look.url(job, '/cancel'), look, about, 'danger', f'{name}-form')
     return Div('' if is_finished(job) else form, id=name, cls=look.cls('cancel'), **_live('cancel', job, look, live))

@@ -88,7 +88,7 @@ class JobRoutes(APIRouter):
         self.layout: Layout = default_layout
         self.restart: Restart = restart_parameters
         self.own_parts: dict[str, Render] = {}
-        self._backlogs: dict[str, tuple[float, dict[str, int]]] = {}
+        self._backlogs: dict[str, tuple[int, dict[str, int]]] = {}   # as of which change
         self.samples: Samples = Samples()
         self.watch: Watch = Watch(list(managers), self._take_samples)
         self._sampled_at: float = float('-inf')
@@ -273,18 +273,22 @@ def plugins(self:JobRoutes,
     return [PluginInfo(n, configs.get(n), loaded.count(n)) for n in names]
 
 # %% ../../nbs/extensions/dashboard.ipynb #5a1b0e03
-_BACKLOG_SECONDS = 0.5
-
 @patch
 def ahead_of(self:JobRoutes,
-    key: str,  # Of a manager
-    job: BaseJob
+    job: BaseJob,
+    manager: str = ''  # Key of the job's manager, if there are several
 ) -> int | None:  # None: it does not wait
     "How many jobs come before this one."
-    at, places = self._backlogs.get(key, (float('-inf'), {}))
-    if time.monotonic() - at > _BACKLOG_SECONDS or job.id not in places:
-        places = {j.id: n for n, j in enumerate(self.managers[key].get_backlog())}
-        self._backlogs[key] = time.monotonic(), places
+    return _places(self.managers[manager]).get(job.id)
+
+def _places(manager: BaseJobManager) -> dict[str, int]: return {j.id: n for n, j in enumerate(manager.get_backlog())}
+
+@patch
+def _ahead_now(self:JobRoutes, job: BaseJob, key: str) -> int | None:
+    if is_finished(job): return None
+    of, places = self._backlogs.get(key, (-1, {}))
+    if of != self.watch.changes: places = _places(self.managers[key])
+    self._backlogs[key] = self.watch.changes, places
     return places.get(job.id)
 
 @patch
@@ -315,7 +319,7 @@ async def _render_job(self:JobRoutes, visitor: Visitor, kind: str, key: str, man
     if job is None: return None
     if kind in _JOB_PARTS: return _JOB_PARTS[kind](job, look)
     if kind in self.own_parts: return await self.live(job, kind, key)
-    if kind == 'status': return JobStatus(job, look, ahead=self.ahead_of(self._key_of(manager), job))
+    if kind == 'status': return JobStatus(job, look, ahead=self._ahead_now(job, self._key_of(manager)))
     text = await read_text(manager, job_id) if kind == 'result' else None
     if kind == 'result': return JobResult(job, look, is_open=not (text and text.text))
     can = await self._may_what(visitor, manager, job)
@@ -326,7 +330,7 @@ async def _render_job(self:JobRoutes, visitor: Visitor, kind: str, key: str, man
 async def _render_card(self:JobRoutes, manager: BaseJobManager, job: BaseJob, look: Look, can: dict[str, bool],
                        has_text: bool) -> FT:
     text = await read_text(manager, job.id) if has_text and is_finished(job) else None
-    at, ahead = f'{self.epoch}.{text.at}' if text else '', self.ahead_of(self._key_of(manager), job)
+    at, ahead = f'{self.epoch}.{text.at}' if text else '', self._ahead_now(job, self._key_of(manager))
     return JobCard(job, look, text.text if text else None, at, has_text, can['can_cancel'], can['can_retry'],
                    ahead=ahead)
 
@@ -532,7 +536,7 @@ async def _show(self:JobRoutes, request: Request) -> Any:
     result = JobResult(job, look, is_open=not text.text)
     main = Div(JobError(job, look), JobProgress(job, look), grown('text', text), result,
                Section(H2('Log'), grown('log', log), aria_label='Log', cls='jobs-logs'))
-    name, status = title_of(job), JobStatus(job, look, ahead=self.ahead_of(self._key_of(manager), job))
+    name, status = title_of(job), JobStatus(job, look, ahead=self.ahead_of(job, self._key_of(manager)))
     return self._page(name, A('All jobs', href=self.prefix, cls='jobs-back'), _flash(request),
                       Div(H1(name), JobActions(job, look, **can), cls='jobs-top'), status,
                       Div(main, Aside(H2('Details', cls='jobs-title'), JobFacts(job, look)), cls='jobs-columns'))

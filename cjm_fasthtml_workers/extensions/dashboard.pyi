@@ -56,7 +56,7 @@ class JobRoutes(APIRouter):
     layout: Layout
     restart: Restart
     own_parts: dict[str, Render]
-    _backlogs: dict[str, tuple[float, dict[str, int]]]
+    _backlogs: dict[str, tuple[int, dict[str, int]]]
     samples: Samples
     watch: Watch
     _sampled_at: float
@@ -97,9 +97,11 @@ class JobRoutes(APIRouter):
         """The plugins of a manager, as far as it knows them."""
         ...
 
-    def ahead_of(self, key: str, job: BaseJob) -> int | None:
+    def ahead_of(self, job: BaseJob, manager: str='') -> int | None:
         """How many jobs come before this one."""
         ...
+
+    def _ahead_now(self, job: BaseJob, key: str) -> int | None: ...
 
     def _key_of(self, manager: BaseJobManager) -> str: ...
 
@@ -200,7 +202,8 @@ def secrets_of(manager: BaseJobManager) -> set[str]:
     """What this manager's plugins and workers are given that nobody is to see."""
     ...
 _CACHE_SECONDS = 10.0
-_BACKLOG_SECONDS = 0.5
+
+def _places(manager: BaseJobManager) -> dict[str, int]: ...
 _EVERY = {'facts': 0.2, 'card': 0.1, 'brief': 0.1}
 _OWN_EVERY = 0.2
 _JOB_PARTS: dict[str, Callable[..., FT]] = {'progress': JobProgress, 'cancel': CancelButton, 'facts': JobFacts, 'error': JobError}

@@ -70,6 +70,12 @@ class HtmlPart:
     _due: float = 0.0
     _is_told: bool = False  # Something happened since the last look
     _gone: bool = False
+    _has_ended: bool = False
+
+    def has_ended(self) -> bool:
+        "Whether it is over and was not before."
+        before, self._has_ended = self._has_ended, self.is_over()
+        return self._has_ended and not before
 
     async def ops(self, now: float, is_told: bool) -> list[Op]:
         "What is different."
@@ -128,7 +134,7 @@ class View:
         out = [] if self._greeted else [['hello', self.epoch]]
         self._greeted = True
         for part in self.parts:
-            if is_over and isinstance(part, HtmlPart): part._due = now   # the last look sees everything
+            if isinstance(part, HtmlPart) and (is_over or part.has_ended()): part._due = now   # the last look sees all
             out += await part.ops(now, is_told or is_over)
         if is_over: out.append(['end'])
         self.is_over = is_over
@@ -145,6 +151,7 @@ class Watch:
     coalesce_seconds: float = 0.05
     tick_seconds: float = 1.0
     hub: SSEHub = field(default_factory=lambda: SSEHub(max_jobs=1, subscriber_buffer=1000))
+    changes: int = 0  # So often was something told
     _ticker: asyncio.Task | None = None
     _hearers: dict[int, asyncio.Task] = field(default_factory=dict)
 
@@ -173,6 +180,7 @@ async def _tick(self:Watch) -> None:
         else: self._stop_hearing()
         try: self.on_tick()
         except Exception: _log.exception("the workers could not be looked at; the pages go on")
+        self.changes += 1
         self.hub.publish('pages:tick', {'job_id': None})
         await asyncio.sleep(self.tick_seconds)
 
@@ -195,6 +203,7 @@ async def _hear_one(self:Watch, manager: BaseJobManager) -> None:
         ids = {event.data.get('job_id')}
         await asyncio.sleep(self.coalesce_seconds)
         ids |= {e.data.get('job_id') for e in events.take_all()}
+        self.changes += 1
         self.hub.publish('pages:changed', {'job_id': None, 'ids': ids})
 
 # %% ../../nbs/extensions/live.ipynb #0b94e186
@@ -559,6 +568,7 @@ _CSS += ["""
 .jobs-filter > * { margin: 0 !important; width: auto !important; }
 .jobs-tabbar .jobs-tabs, .jobs-pager .jobs-pages { margin: 0; }
 .jobs-workers .jobs-table { width: auto; min-width: min(100%, 42rem); }
+.jobs-field { padding: 0 .7rem; border: 1px solid var(--jobs-line); background: transparent; color: inherit; font: inherit; }
 .jobs-filter input[type=search] { flex: 1 1 12rem; min-width: 0; height: 2.4rem; font-size: .95rem;
   border-radius: .4rem; }
 .jobs-filter select { flex: 0 1 12rem; height: 2.4rem; padding-block: 0; font-size: .95rem; }

@@ -40,6 +40,11 @@ class HtmlPart:
     _due: float = 0.0
     _is_told: bool = False
     _gone: bool = False
+    _has_ended: bool = False
+
+    def has_ended(self) -> bool:
+        """Whether it is over and was not before."""
+        ...
 
     async def ops(self, now: float, is_told: bool) -> list[Op]:
         """What is different."""
@@ -83,6 +88,7 @@ class Watch:
     coalesce_seconds: float = 0.05
     tick_seconds: float = 1.0
     hub: SSEHub = field(default_factory=lambda: SSEHub(max_jobs=1, subscriber_buffer=1000))
+    changes: int = 0
     _ticker: asyncio.Task | None = None
     _hearers: dict[int, asyncio.Task] = field(default_factory=dict)
 

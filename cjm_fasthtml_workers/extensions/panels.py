@@ -127,7 +127,7 @@ def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_own
     cells = [state, name]
     if has_managers: cells.append(Td(clean(entry.manager, 60), data_label='Manager'))
     if has_owners: cells.append(Td(clean(job.owner or '–', 60), data_label='Owner'))
-    button = CancelButton(job, here, live=False) if can_cancel and not is_finished(job) else ''
+    button = CancelButton(job, here, live=False, part='row-cancel') if can_cancel and not is_finished(job) else ''
     return Tr(*cells, Td(Time(job.created_at), data_label='Created'),
               Td(Elapsed(job.started_at, job.completed_at), data_label='Took'), Td(Div(button, cls=look.cls('act'))),
               id=here.dom_id(job, 'row'), data_status=job.status if job.status in WORDS else None)
@@ -165,7 +165,7 @@ def JobFilter(
     "A search over the jobs."
     pick = Select(Option('All managers', value=''), *[Option(k, value=k, selected=k == query.m) for k in managers],
                   name='m', aria_label='Manager', cls=look.cls('field')) if managers else ''
-    search = Input(type='search', name='q', value=clean(query.q), placeholder='Plugin, id, owner, error …',
+    search = Input(type='search', name='q', value=clean(query.q), placeholder='Title, plugin, id, error …',
                    aria_label='Find jobs', cls=look.cls('field'))
     button = ft('button', 'Find', type='submit', cls=look.cls('button'))
     hidden = Input(type='hidden', name='status', value=query.status) if query.status else ''

@@ -18,13 +18,6 @@ document.addEventListener('change', event => {
 document.addEventListener('htmx:afterRequest', event => { if (event.target.matches('form')) event.target.reset() })
 document.addEventListener('htmx:sendError', () => notice('The server did not answer. Try again in a moment.'))
 
-// The browser reconnects a lost stream. If the server refuses, it has been restarted: it knows what to say.
-document.addEventListener('htmx:sseError', event => {
-  if (event.detail.source?.readyState === EventSource.CLOSED) location.reload()
-  else notice('The connection was lost; trying again…')
-})
-document.addEventListener('htmx:sseOpen', () => document.getElementById('notice').replaceChildren())
-
 // The text under the pointer shows its place on the page.
 for (const [name, on] of [['mouseover', true], ['mouseout', false]])
   document.addEventListener(name, event => {
@@ -35,7 +28,10 @@ for (const [name, on] of [['mouseover', true], ['mouseout', false]])
 // Follow the reading to the next page, unless the visitor has gone somewhere else.
 let following = true
 for (const name of ['wheel', 'touchmove', 'keydown']) document.addEventListener(name, () => { following = false }, {passive: true})
-document.addEventListener('htmx:oobAfterSwap', event => {
-  const sheet = event.target.closest?.('.boxes')?.closest('.sheet')
-  if (following && sheet?.previousElementSibling?.matches('.sheet')) sheet.scrollIntoView({block: 'start'})
+let reading = null
+document.addEventListener('jobs:change', event => {
+  const sheet = [...event.target.querySelectorAll('.box.lit')].pop()?.closest('.sheet')
+  if (!sheet || sheet === reading) return
+  if (following && reading) sheet.scrollIntoView({block: 'start'})
+  reading = sheet
 })
