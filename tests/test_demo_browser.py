@@ -120,7 +120,8 @@ def test_text_grows_and_a_refresh_loses_and_doubles_nothing(server: DemoServer, 
     visitor.get_by_role('button', name='A tilted letter').click()
     wait_for_lines(visitor, 4)
     with server.standstill():
-        assert 'line' in visitor.locator('.bar .jobs-sentence').inner_text() and visitor.locator('.box.lit').count() >= 4
+        assert 'line' in visitor.locator('.bar .jobs-sentence').inner_text()
+        assert visitor.locator('.box.lit').count() >= 4
         before = text_of(visitor)
         second_tab = visitor.context.new_page()
         second_tab.goto(visitor.url)

@@ -568,7 +568,8 @@ _CSS += ["""
 .jobs-filter > * { margin: 0 !important; width: auto !important; }
 .jobs-tabbar .jobs-tabs, .jobs-pager .jobs-pages { margin: 0; }
 .jobs-workers .jobs-table { width: auto; min-width: min(100%, 42rem); }
-.jobs-field { padding: 0 .7rem; border: 1px solid var(--jobs-line); background: transparent; color: inherit; font: inherit; }
+.jobs-field { padding: 0 .7rem; border: 1px solid var(--jobs-line); background: transparent; color: inherit;
+  font: inherit; }
 .jobs-filter input[type=search] { flex: 1 1 12rem; min-width: 0; height: 2.4rem; font-size: .95rem;
   border-radius: .4rem; }
 .jobs-filter select { flex: 0 1 12rem; height: 2.4rem; padding-block: 0; font-size: .95rem; }
