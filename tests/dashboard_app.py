@@ -18,7 +18,8 @@ from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.hostile import hostile_strings
 
 HERE = 'tests.support_plugins.pages'
-PLUGINS = {'talker': f'{HERE}:Talker', 'boom': f'{HERE}:Boom', 'stuck': f'{HERE}:Stuck', 'echo': f'{HERE}:Echo'}
+PLUGINS = {'talker': f'{HERE}:Talker', 'boom': f'{HERE}:Boom', 'stuck': f'{HERE}:Stuck', 'echo': f'{HERE}:Echo',
+           'silent': f'{HERE}:Silent'}
 CONFIGS = {'talker': {'model': 'tiny', 'api_key': 'sesame-open-7', 'hub': 'https://me:hunter-2-pw@hub.local/x'}}
 
 
@@ -84,6 +85,11 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
     async def own():
         cards = [JobCard(j, jobs.look) for j in first.get_all_jobs()[-3:]]
         return Titled('My own page', P('With a card.'), *cards)
+
+    @rt('/brief')
+    async def brief():
+        cards = [JobCard(j, jobs.look, has_text=False) for j in first.get_all_jobs()[-3:]]
+        return Titled('Without text', *cards)
 
     @rt('/many', methods=['post'])
     async def many(count: int):

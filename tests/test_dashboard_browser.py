@@ -217,6 +217,43 @@ def test_components_on_a_page_of_the_app(server: DashboardServer, visitor) -> No
     wait_for_text(visitor, 'w39 ')
 
 
+def test_a_card_without_text_stays_one(server: DashboardServer, visitor) -> None:
+    job, file = server.hold(count=3)
+    visitor.goto(f'{server.url}/brief')
+    card = visitor.locator(f'[id="job-{job["id"]}-card"]')
+    card.locator('.jobs-badge', has_text='Running').wait_for()
+    file.unlink()
+    card.locator('.jobs-badge', has_text='Done').wait_for()
+    assert card.locator('pre').count() == 0
+
+
+def test_a_result_without_text_is_unfolded_and_an_empty_log_is_not_there(server: DashboardServer, visitor) -> None:
+    silent = server.start('silent', word='again')
+    visitor.goto(server.url + silent['url'])
+    for _ in range(2):   # as it comes, and when the page is loaded again
+        wait_for_state(visitor, 'Done')
+        assert visitor.get_by_text('"answer": "again again"').is_visible()
+        assert not visitor.get_by_role('heading', name='Log').is_visible()
+        visitor.reload()
+    talker = server.start('talker', count=3)
+    visitor.goto(server.url + talker['url'])
+    wait_for_state(visitor, 'Done')
+    visitor.get_by_text('Result', exact=True).wait_for()
+    assert not visitor.locator('[id$=result-box] pre').is_visible()
+    assert visitor.get_by_role('heading', name='Log').is_visible()
+
+
+def test_waiting_jobs_say_how_many_are_before_them(server: DashboardServer, visitor) -> None:
+    first, file = server.hold(count=3)
+    second, third = server.start('talker', count=1), server.start('talker', count=1)
+    visitor.goto(server.url + third['url'])
+    visitor.get_by_text('1 job is before it.').wait_for()
+    httpx.post(f'{server.url}{second["url"]}/cancel')
+    visitor.get_by_text('It is next.').wait_for()
+    file.unlink()
+    wait_for_state(visitor, 'Done')
+
+
 def test_ten_thousand_jobs_long_names_and_a_megabyte(server: DashboardServer, visitor) -> None:
     httpx.post(f'{server.url}/many', params={'count': 10_000}, timeout=60)
     name = 'wide' * 50

@@ -44,6 +44,14 @@ class Stuck:
         while True: time.sleep(1)
 
 
+class Silent:
+    "Has a result and nothing else."
+
+    def __init__(self, config): pass
+
+    def execute(self, word=''): return {'answer': f'{word} {word}'}
+
+
 class Echo:
     "Says what it is told, everywhere."
 
