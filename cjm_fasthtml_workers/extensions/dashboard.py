@@ -348,8 +348,9 @@ async def table(self:JobRoutes,
     request: Request,
     query: JobQuery | None = None  # Which jobs; None: what the query of the request says
 ) -> FT:
-    "The jobs that this visitor may see, for a page of the app; raises `Refused`."
-    visitor = await self.guard.enter(request, Action.LIST)
+    "The jobs that this visitor may see, for a page of the app; why not, if they may see none."
+    try: visitor = await self.guard.enter(request, Action.LIST)
+    except Refused as e: return P(e.text or 'You may not see this.', cls=self.look.cls('hint'))
     self.watch.start()
     return await self._render_table(visitor, query or JobQuery.of(request.query_params))
 
