@@ -495,6 +495,7 @@ async def _text_component(self:JobRoutes, part: TextPart) -> FT | None:
 
 # %% ../../nbs/extensions/dashboard.ipynb #522bdda4
 _SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.',
+         'elsewhere': 'Another process of this app has this job, and only there it can be cancelled.',
          'cleared': 'Finished jobs were cleared.', 'reloaded': 'The plugin was loaded again.',
          'unloaded': 'The plugin was unloaded.',
          'unchanged': 'Nothing was changed: no worker runs, or it did not agree in time. The log of the app says more.'}
@@ -565,7 +566,7 @@ async def _cancel(self:JobRoutes, request: Request) -> Response:
     self.limits.take('cancels', visitor.client)
     slug, of = request.path_params['slug'], request.query_params.get('m', '')
     key, manager, job = await self._job_for(visitor, Action.CANCEL, slug, of)
-    said = 'cancelled' if await manager.cancel_job(job.id) else 'ended'
+    said = 'cancelled' if await manager.cancel_job(job.id) else 'ended' if _is_over(manager, job.id) else 'elsewhere'
     return self._answer(request, said, self.look_of(key).page(job))
 
 @patch

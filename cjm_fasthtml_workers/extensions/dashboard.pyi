@@ -116,7 +116,7 @@ class JobRoutes(APIRouter):
     async def _render_table(self, visitor: Visitor, query: JobQuery) -> FT: ...
 
     async def table(self, request: Request, query: JobQuery | None=None) -> FT:
-        """The jobs that this visitor may see, for a page of the app; raises `Refused`."""
+        """The jobs that this visitor may see, for a page of the app; why not, if they may see none."""
         ...
 
     async def _render_workers(self, request: Request, key: str) -> FT: ...
@@ -220,7 +220,7 @@ class _LiveResponse(EventResponse):
     release: Callable[[], None] = staticmethod(lambda: None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
-_SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.', 'cleared': 'Finished jobs were cleared.', 'reloaded': 'The plugin was loaded again.', 'unloaded': 'The plugin was unloaded.', 'unchanged': 'Nothing was changed: no worker runs, or it did not agree in time. The log of the app says more.'}
+_SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.', 'elsewhere': 'Another process of this app has this job, and only there it can be cancelled.', 'cleared': 'Finished jobs were cleared.', 'reloaded': 'The plugin was loaded again.', 'unloaded': 'The plugin was unloaded.', 'unchanged': 'Nothing was changed: no worker runs, or it did not agree in time. The log of the app says more.'}
 
 def _flash(request: Request) -> FT | str: ...
 _ROUTES: list[tuple[str, str, Callable[..., Awaitable[Any]]]] = [('/-/live', 'get', JobRoutes._live), ('/-/part', 'get', JobRoutes._one_part), ('/-/script', 'get', JobRoutes._asset), ('/-/style', 'get', JobRoutes._asset), ('/-/clear', 'post', JobRoutes._clear), ('/-/plugins/{slug}/unload', 'post', JobRoutes._unload), ('/-/plugins/{slug}/reload', 'post', JobRoutes._reload), ('/{slug}/cancel', 'post', JobRoutes._cancel), ('/{slug}/retry', 'post', JobRoutes._retry), ('/{slug}', 'get', JobRoutes._show), ('', 'get', JobRoutes._list)]
