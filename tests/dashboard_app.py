@@ -39,8 +39,8 @@ def make_managers(hostile: bool) -> list[Manager]:
     texts = ['plain', *hostile_strings()] if hostile else []
     plugins = PLUGINS | {text: PLUGINS['echo'] for text in texts}
     configs = CONFIGS | {text: {text: 'value', 'key': text} for text in texts}
-    return [Manager(plugins, 'talk', configs=configs, worker_config=config),
-            Manager(PLUGINS, 'other', worker_config=config)]
+    return [Manager(plugins, 'talk', configs=configs, worker_config=config, keep_params=True),
+            Manager(PLUGINS, 'other', worker_config=config, keep_params=True)]
 
 
 def headers(vendor: str, style: str) -> list:
@@ -78,7 +78,6 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
         options = JobOptions(owner=body.pop('owner', None))
         manager = managers[body.pop('manager', 0)]
         job = await manager.start_job(plugin, job_options=options, **body)
-        job.metadata['params'] = body
         return JSONResponse({'id': job.id, 'url': jobs.look_of('' if not several else manager.worker_type).url(job)})
 
     @rt('/own')
