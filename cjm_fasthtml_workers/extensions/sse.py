@@ -780,6 +780,7 @@ async def _part(self:EventResponse, is_stalled: bool, listener: asyncio.Future) 
     connection.transport.abort()
     await asyncio.wait({listener}, timeout=_GRACE_SECONDS)
 
+# %% ../../nbs/extensions/sse.ipynb #4c287160
 @patch
 async def _send(self:EventResponse, send: Callable[[Any], Awaitable[None]], start: dict[str, Any]) -> None:
     subscription, retry = self.subscription, self.retry_ms + secrets.randbelow(self.retry_ms // 2 + 1)

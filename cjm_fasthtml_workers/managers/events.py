@@ -92,25 +92,30 @@ class EventStream:
         "Hear no more."
         with self._hub.lock: self._end()
 
-    def take(self, name: str, data: dict[str, Any]) -> None:
-        "Hear of this too."
-        with self._hub.lock: self._take(name, WorkerEvent(f'{self._hub.worker_type}:{name}', data))
+# %% ../../nbs/managers/events.ipynb #a18c049d
+@patch
+def take(self:EventStream, name: str, data: dict[str, Any]) -> None:
+    "Hear of this too."
+    with self._hub.lock: self._take(name, WorkerEvent(f'{self._hub.worker_type}:{name}', data))
 
-    def _take(self, name: str, event: WorkerEvent) -> None:
-        n = len(self._events)
-        if n < _BUFFER or name not in _MINOR: self._events.append(event)
-        is_deaf = n >= 2 * _BUFFER   # nobody reads it any more
-        if is_deaf or (self.job_id is not None and name in _ENDINGS): self._end()
-        if self._sleeper is not None: self._wake()
+@patch
+def _take(self:EventStream, name: str, event: WorkerEvent) -> None:
+    n = len(self._events)
+    if n < _BUFFER or name not in _MINOR: self._events.append(event)
+    is_deaf = n >= 2 * _BUFFER   # nobody reads it any more
+    if is_deaf or (self.job_id is not None and name in _ENDINGS): self._end()
+    if self._sleeper is not None: self._wake()
 
-    def _end(self) -> None:
-        self._ended = True
-        self._hub.forget(self)
-        self._wake()
+@patch
+def _end(self:EventStream) -> None:
+    self._ended = True
+    self._hub.forget(self)
+    self._wake()
 
-    def _wake(self) -> None:
-        if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
-        self._sleeper = None
+@patch
+def _wake(self:EventStream) -> None:
+    if self._sleeper is not None: self._hub.wakeups.add([self._sleeper])
+    self._sleeper = None
 
 # %% ../../nbs/managers/events.ipynb #f693eb96
 _BROADCAST_SECONDS = 10.0  # for one event

@@ -181,7 +181,6 @@ def _do(self:Supervisor, action: Callable[..., Any], *args: Any) -> None:
     try: action(*args)
     except Exception: _log.exception("an action of the supervisor failed; the others go on")
 
-# %% ../../nbs/managers/supervisor.ipynb #ec88964e
 @patch
 def close(self:Supervisor) -> None:
     "The end of the thread: carry out what is still queued; there is nothing left that it could break."
