@@ -64,7 +64,10 @@ class LifeSign:
     ):
         self.path: Path = Path(path)
         self._fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try: fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def close(self) -> None:
         "Let go, and remove the file."

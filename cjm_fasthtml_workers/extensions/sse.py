@@ -765,7 +765,7 @@ async def _serve(self:EventResponse, scope: Any, receive: Any, send: Any, start:
         await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
         if sender.done(): await self._part(sender.cancelled(), listener)
     finally:
-        self.subscription.abort = None
+        self.subscription.abort = self.subscription.busy_since = None
         for task in (sender, listener): task.cancel()
         for done in await asyncio.gather(sender, listener, return_exceptions=True):
             if isinstance(done, OSError): pass   # the client has gone: so says `send` under ASGI 2.4

@@ -76,9 +76,9 @@ class EventStream:
             with self._hub.lock:
                 if self._events: return self._events.popleft()
                 if self._ended: raise StopAsyncIteration
-                self._sleeper = asyncio.get_running_loop().create_future()
+                self._sleeper = sleeper = asyncio.get_running_loop().create_future()
                 self._hub.awaited.add(self)
-            try: await self._sleeper
+            try: await sleeper   # not the attribute: somebody may have woken us already
             finally: self._hub.awaited.discard(self)
 
     def take_all(self) -> list[WorkerEvent]:

@@ -284,6 +284,7 @@ class Case:
         self.jobs: list[tuple[Any, Any, Any]] = []     # manager, job, nonce
         self.ends: dict[str, tuple[Any, ...]] = {}     # job id -> how it looked when it was first seen ended
         self.streams: dict[Any, Any] = {}              # manager -> its events
+        self.heard: dict[Any, list[Any]] = {}          # those that were read: a stream that is never read ends
         self.tasks: list[tuple[str, asyncio.Task]] = []
         self.unusable: set[Any] = set()                # managers that are not asked for three more jobs
         self.worst_stall = 0.0
@@ -391,6 +392,7 @@ class Case:
             last, waited = time.perf_counter(), now_waited
 
     def _look_at_open(self) -> None:
+        for m, events in self.streams.items(): self.heard.setdefault(m, []).extend(events.take_all())
         for _, job, _ in self.jobs[-500:]:
             if job.id not in self.ends and job.status in TERMINAL:
                 self.ends[job.id] = job.status, job.fault, job.error, job.completed_at, id(job.result)
@@ -435,9 +437,10 @@ class Case:
 
     async def _check_events(self, m: Any, events: Any) -> None:
         told: dict[str, list[str]] = {}
-        async with asyncio.timeout(END_SECONDS):
-            async for e in events:
-                if e.data['job_id'] is not None: told.setdefault(e.data['job_id'], []).append(e.type.partition(':')[2])
+        heard = self.heard.pop(m, [])
+        async with asyncio.timeout(END_SECONDS): heard += [e async for e in events]
+        for e in heard:
+            if e.data['job_id'] is not None: told.setdefault(e.data['job_id'], []).append(e.type.partition(':')[2])
         for owner, job, _ in self.jobs:
             if owner is not m: continue
             names = told.get(job.id, [])

@@ -15,7 +15,7 @@ import pytest
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.core.errors import JobQueueFull, ManagerClosed
-from cjm_fasthtml_workers.managers.events import EventStream
+from cjm_fasthtml_workers.managers.events import EventHub, EventStream, Wakeups
 from tests.faults.harness import App, Watched, run_case, strange_lines
 
 QUICK = {'shutdown_timeout_seconds': .3, 'cancel_grace_seconds': .2}
@@ -720,3 +720,28 @@ def test_a_script_from_c_or_m(tmp_path):
     (tmp_path/'mod.py').write_text(HEAD + BODY + "if __name__ == '__main__': asyncio.run(main({'echo': Local}))")
     with App('-m', 'mod', cwd=tmp_path) as app:
         assert app.finish(20) == 0 and 'completed' in app.out, (app.out, app.err)
+
+# ---- A reader of events and a publisher, at one instant
+
+class Handover:
+    "A lock; another thread gets its turn right after it was let go."
+    def __init__(self, inner): self.inner, self.then = inner, None
+    def __enter__(self): return self.inner.__enter__()
+
+    def __exit__(self, *error):
+        self.inner.__exit__(*error)
+        then, self.then = self.then, None
+        if then is None: return
+        thread = threading.Thread(target=then)
+        thread.start()
+        thread.join()
+
+def test_event_that_comes_while_its_reader_lies_down():
+    async def read():
+        wakeups = Wakeups()
+        hub = EventHub('chat', wakeups)
+        stream = hub.subscribe()
+        hub.lock = lock = Handover(hub.lock)
+        lock.then = lambda: (hub.publish('started', {'job_id': 'j'}), wakeups.flush())
+        return await asyncio.wait_for(anext(stream), 5)
+    assert asyncio.run(read()).type == 'chat:started'

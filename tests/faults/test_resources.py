@@ -357,11 +357,12 @@ def test_readers_that_went_away(): run_case(case_left_readers)
 async def case_unread_events(ctx, n):
     "A stream of events that somebody holds and never reads does not keep everything."
     m = untracked(ctx)
+    unread = ctx.streams.pop(m)
     for _ in range(n // 100):
         jobs = [await m.start_job('echo') for _ in range(100)]
         await m.wait_for_job(jobs[-1].id, 20)
     kept = alive(WorkerEvent)
-    await ctx.streams.pop(m).aclose()
+    await unread.aclose()
     assert kept <= 20_100, f'{kept} events of {n} jobs'
 
 def test_event_stream_that_nobody_reads(): run_case(case_unread_events, 8000)
