@@ -130,14 +130,16 @@ async def case_places(ctx):
     code = ('import random, sys\nresult |= {"who": os.environ.get("FAULT_WHO"), "common": os.environ.get("PATH")}\n'
             'numpy = sys.modules.get("numpy")\n'
             'result["drawn"] = [random.random(), *([numpy.random.random()] if numpy else [])]\n'
-            f'{WHO}\ntime.sleep(.05)')
+            f'{WHO}\nopen(f"{{place}}/{{os.getpid()}}", "w").close()\n'
+            'while len(os.listdir(place)) < 2: time.sleep(.01)')   # so that one worker does not do both
     names = ['random', *(['numpy.random'] if importlib.util.find_spec('numpy') else [])]
     m = forked(ctx, max_workers=2, worker_env=[{'FAULT_WHO': 'a'}, {'FAULT_WHO': 'b'}], preload_modules=names)
     await m.start()
     places = {w['pid']: 'ab'[w['worker']] for w in m.get_stats()['workers']}
     seen = []
-    for _ in range(3):   # each time in two new workers
-        jobs = [await ctx.act(m, code) for _ in range(2)]
+    for n in range(3):   # each time in two new workers
+        (place := ctx.folder/f'{n}').mkdir()
+        jobs = [await ctx.act(m, f'place = {str(place)!r}\n{code}') for _ in range(2)]
         for job in jobs: seen.append((await ctx.ended(job, 'completed')).result)
         places |= {w['pid']: 'ab'[w['worker']] for w in m.get_stats()['workers']}
         for job in jobs: os.kill(job.worker_pid, signal.SIGKILL)
