@@ -1,5 +1,6 @@
 "A manager with a store: what it promises when it stops, is killed, or the store says no."
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.core.errors import JobQueueFull, ManagerClosed, NotStorable, StoreFull
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
-from tests.faults.harness import App
+from tests.faults.harness import STALL_SECONDS, App, kernel_wait
 from tests.faults.test_store_kills import said, told
 from tests.store_app import manager_of
 
@@ -325,6 +326,89 @@ def test_chunks_in_the_file_are_those_that_were_read(tmp_path):
         assert len(m.get_all_jobs()) == 1   # the others are in the file only
         assert m.get_job(jobs[0].id).result == jobs[0].result and m.get_job_result(jobs[0].id)['status'] == 'success'
         assert text_of([c async for c in m.stream_job(jobs[0].id)]) == whole[0]
+        await m.aclose()
+    asyncio.run(main())
+
+# ---- What is large is made JSON on the store's thread
+
+class Back:
+    "Gives back what it got"
+    def __init__(self, config): pass
+    def execute(self, **params): return params
+
+def backing(folder, store=SQLiteJobStore, **kwargs):
+    return SimpleJobManager({'back': 'tests.test_store_manager:Back'}, job_store=store(folder/'jobs.db'), **kwargs)
+
+@contextlib.asynccontextmanager
+async def ticker():
+    "Longest stall of the loop, in a list"
+    worst = [0.0]
+    async def tick():
+        while True:
+            last, waited = time.perf_counter(), kernel_wait()
+            await asyncio.sleep(.002)
+            worst[0] = max(worst[0], time.perf_counter() - last - .002 - max(0.0, kernel_wait() - waited))
+    task = asyncio.create_task(tick())
+    yield worst
+    await asyncio.sleep(.01)
+    task.cancel()
+
+LARGE = {'text': 'A line.\n' * 2_500_000, 'sound': bytes(20_000_000), 'numbers': list(range(500_000)),
+         'words': [{'word': str(n), 'from': n / 3} for n in range(30_000)]}
+
+LARGE['all'] = {**LARGE}
+
+@pytest.mark.parametrize('what', LARGE)
+def test_large_parameters_and_results_do_not_stall_the_loop(tmp_path, what):
+    "10 to 30 ms, all at once 60: most is the pickling that is there without a store, too. It was 70 to 300, and 700"
+    async def main():
+        m = backing(tmp_path)
+        await m.start()
+        await m.wait_for_job((await m.start_job('back', x=1)).id)
+        async with ticker() as worst:
+            for _ in range(2):
+                job = await m.start_job('back', x=LARGE[what])
+                assert (await m.wait_for_job(job.id, SECONDS)).status == 'completed'
+        print(f'{what}: {worst[0]*1e3:.0f} ms')
+        assert worst[0] < STALL_SECONDS
+        await m.aclose()
+        stored = m.job_store.get(job.id)
+        assert stored.job.result == {'x': LARGE[what]}
+        m.job_store.close()
+    asyncio.run(main())
+
+def test_large_parameters_that_are_unfit_are_refused_by_name_and_free_the_worker(tmp_path):
+    async def main():
+        m = backing(tmp_path)
+        await m.start()
+        for n in range(5):
+            with pytest.raises(NotStorable, match=r"params\['odd'\]\[1\] cannot be stored: a type is no plain data"):
+                await m.start_job('back', large='x' * 2**20, odd=[n, Path])
+        assert m.get_all_jobs() == [] and m.job_store.counts() == {}
+        assert m.get_stats()['running'] == 0 == m.get_stats()['backlog']
+        assert (await m.wait_for_job((await m.start_job('back', x=1)).id, SECONDS)).result == {'x': 1}
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_large_job_keeps_its_place_and_what_it_was_given(tmp_path):
+    "Small ones come behind it; nobody is told before it is stored; what the app changes meanwhile is not seen"
+    async def main():
+        m = backing(tmp_path, Gated, on_start='paused')
+        m.job_store.gate.clear()
+        given = {'numbers': list(range(200_000)), 'path': Path('a')}
+        starts = [asyncio.create_task(m.start_job('back', **p)) for p in ({'x': given}, {'x': 1}, given, {'x': 2})]
+        await asyncio.sleep(.1)
+        assert not any(t.done() for t in starts) and m.job_store.counts() == {}
+        given['numbers'].clear()
+        m.job_store.gate.set()
+        jobs = [await t for t in starts]
+        assert [s.id for s in reversed(m.job_store.jobs())] == [j.id for j in jobs] == [j.id for j in m.get_all_jobs()]
+        numbers = list(range(200_000))
+        assert m.job_store.get(jobs[0].id).params == {'x': {'numbers': numbers, 'path': Path('a')}}
+        assert m.job_store.get(jobs[2].id).params == {'numbers': numbers, 'path': Path('a')}
+        m.resume()
+        assert [(await m.wait_for_job(j.id, SECONDS)).result['x'] for j in (jobs[1], jobs[3])] == [1, 2]
+        assert (await m.wait_for_job(jobs[2].id, SECONDS)).result['numbers'] == numbers
         await m.aclose()
     asyncio.run(main())
 

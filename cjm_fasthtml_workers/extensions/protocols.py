@@ -86,6 +86,7 @@ class StoredJob:
     params: dict[str, Any] | None = None  # Of the execute request; None once the job has ended
     options: JobOptions = field(default_factory=JobOptions)
     stream: bool = False  # Whether the execute request asks for a stream
+    sealed: Any = None  # If given, `sealed.open()` makes `params` as they were when the job came, and takes its time
 
 class StoredChunks(NamedTuple):
     "The text that a job has sent, so far."
@@ -133,7 +134,7 @@ class JobStore(Protocol):
         stored: StoredJob,  # As it is now; later changes are not seen
         done: Callable[[BaseException | None], None]  # None: it is stored; else nothing is
     ) -> None:
-        "Keep a new job. `NotStorable` at once if it cannot be kept."
+        "Keep a new job. `NotStorable`, at once or by `done`, if it cannot be kept."
 
     def note_attempt(self,
         job: Any,  # With `attempt`, `started_at`, `worker_pid`

@@ -29,7 +29,7 @@ from ..core.errors import (ClassUnknown, JobNotFound, NotStorable, StoreBusy, St
                                               StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreTooNew,
                                               StoreUnreachable)
 from ..core.protocol import TERMINAL_STATUSES, Fault, JobStatus
-from .json_values import (Classes, made, storable, storable_fields, unstored,
+from .json_values import (Classes, is_small, made, storable, storable_fields, unstored,
                                                          unstored_fields)
 from .processes import LifeSign, ProcessId, is_alive, this_process
 from .protocols import JobSummary, Recovered, StoredChunks, StoredJob
@@ -223,6 +223,8 @@ class _Op:
     done: Callable[[Any], None] | None
     job: Any = None
     row: dict[str, Any] = field(default_factory=dict)   # of accept
+    rest: dict[str, Any] | None = None   # of accept: values whose JSON is still to be made
+    sealed: Any = None   # and the parameters among them, as they were
     changes: dict[str, Any] = field(default_factory=dict)   # of the others
     call: Callable[[sqlite3.Connection], Any] | None = None   # in a transaction of its own
     since: float = field(default_factory=time.monotonic)
@@ -396,15 +398,21 @@ def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], d
         row[name], odd[name] = _as_column(name, value), value
     return row, odd
 
-def _json_columns(job: Any, changes: dict[str, Any], odd: dict[str, Any], classes: Classes) -> dict[str, Any]:
-    metadata, result = changes.get('metadata', job.metadata), changes.get('result', job.result)
+def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict[str, Any]:
+    "What will be the columns of JSON."
     own = {n: changes[n] if n in changes else getattr(job, n) for n in _own_names(job) if hasattr(job, n)} | odd
-    return {'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
+    return {n: changes[n] if n in changes else getattr(job, n) for n in ('metadata', 'result')} | {'fields': own}
+
+def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]:
+    own, metadata, result = values['fields'], values['metadata'], values['result']
+    out = {'params': storable(values['params'], 'params', classes)} if 'params' in values else {}
+    return {**out, 'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
             'fields': storable_fields(own, 'job', classes) if own else None,
             'result': None if result is None else storable(result, 'the result', classes)}
 
 @patch
-def _row_of(self:SQLiteJobStore, stored: StoredJob) -> dict[str, Any]:
+def _row_of(self:SQLiteJobStore, stored: StoredJob) -> tuple[dict[str, Any], dict[str, Any]]:
+    "The columns, and the values of those that are still to be made."
     job, options = stored.job, stored.options
     try: name = self.classes.name(type(job))
     except TypeError as e: raise NotStorable('the job', str(e)) from e
@@ -413,8 +421,7 @@ def _row_of(self:SQLiteJobStore, stored: StoredJob) -> dict[str, Any]:
     return {'id': key_of_id(job.id), 'worker_type': stored.worker_type, 'app': self._app, 'class': name,
             'plugin_name': stored.plugin_name, 'max_retries': min(options.max_retries, 2**62),
             'timeout_seconds': options.timeout_seconds, 'stream': int(stored.stream),
-            'params': storable(stored.params or {}, 'params', self.classes),
-            **plain, **_json_columns(job, {}, odd, self.classes)}
+            **plain}, {'params': dict(stored.params or {}), **_json_values(job, {}, odd)}
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #b054f7f8
 def _job_of(row: dict[str, Any], classes: Classes) -> Any:
@@ -459,8 +466,23 @@ def accept(self:SQLiteJobStore,
     stored:StoredJob,  # As it is now; later changes are not seen
     done:Callable[[BaseException|None], None]  # None: it is stored; else nothing is
 ) -> None:
-    "Keep a new job; `NotStorable` at once if it cannot be kept."
-    self._note(_Op('accept', stored.job.id, done, stored.job, row=self._row_of(stored)))
+    "Keep a new job; `NotStorable` if it cannot be kept: at once or, if it is large, by `done`."
+    row, rest = self._row_of(stored)
+    op = _Op('accept', stored.job.id, done, stored.job, row=row)
+    if is_small(rest): row |= _json_columns(rest, self.classes)
+    else: op.rest, op.sealed = rest, stored.sealed
+    self._note(op)
+
+_FIXED = (str, bytes, int, float, bool, type(None))   # nobody can change them
+
+@patch
+def _finish_row(self:SQLiteJobStore, op: _Op) -> None:
+    "Make what was too much for `accept`. In the thread."
+    if op.rest is None: return
+    rest, sealed, op.rest, op.sealed = op.rest, op.sealed, None, None
+    if sealed is not None and not all(type(v) in _FIXED for v in rest['params'].values()):
+        with suppress(Exception): rest['params'] = sealed.open()   # if it cannot be, its worker will say so
+    op.row |= _json_columns(rest, self.classes)
 
 @patch
 def note_attempt(self:SQLiteJobStore,
@@ -580,19 +602,23 @@ def _tell(self:SQLiteJobStore, told: list[tuple[Callable[[Any], None], Any]]) ->
 _Row = dict[str, Any]
 
 @patch
-def _rows_of(self:SQLiteJobStore, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row]]:
-    "New rows and changed ones, by job id."
+def _rows_of(self:SQLiteJobStore, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row], dict[str, Exception]]:
+    "New rows and changed ones, by job id; and why a new one is refused, by key."
     new: dict[str, _Row] = {}
     changed: dict[str, _Row] = {}
+    unfit: dict[str, Exception] = {}
     for op in batch:
-        if op.kind == 'accept': new[op.job_id] = dict(op.row)
+        if op.kind == 'accept':
+            try: self._finish_row(op)
+            except NotStorable as e: unfit[op.row['id']] = e
+            else: new[op.job_id] = dict(op.row)
         else:
             row = self._changed_row(op)
             if op.job_id not in new: changed.setdefault(op.job_id, {}).update(row)
             else: new[op.job_id].update((k, v) for k, v in row.items() if v is not None or k in _PLAIN)
     for row in new.values():
         if row['status'] in _ENDED: row['params'] = None
-    return new, changed
+    return new, changed, unfit
 
 @patch
 def _changed_row(self:SQLiteJobStore, op: _Op) -> _Row:
@@ -604,7 +630,8 @@ def _changed_row(self:SQLiteJobStore, op: _Op) -> _Row:
 
 @patch
 def _end_of(self:SQLiteJobStore, op: _Op) -> dict[str, Any]:
-    try: return _json_columns(op.job, op.changes, _plain_columns(op.job, op.changes)[1], self.classes)
+    odd = _plain_columns(op.job, op.changes)[1]
+    try: return _json_columns(_json_values(op.job, op.changes, odd), self.classes)
     except NotStorable as e:   # then this is how the job ended
         op.changes = {**op.changes, 'status': JobStatus.FAILED.value, 'fault': Fault.BAD_PAYLOAD.value, 'error': str(e),
                       'result': None, 'progress': op.job.progress}
@@ -652,9 +679,10 @@ def _updates(self:SQLiteJobStore, changed: dict[str, _Row]) -> list[_Statement]:
 @patch
 def _write(self:SQLiteJobStore, batch: list[_Op],
            texts: list[tuple[str, int, str, Any]]) -> list[tuple[Callable[[Any], None], Any]]:  # whom to tell what
-    new, changed = self._rows_of(batch)
+    new, changed, unfit = self._rows_of(batch)
     sizes: dict[str, deque[tuple[int, int]]] = {}
     refused = self._transact([*self._inserts(new), *self._updates(changed), *self._text_statements(texts, sizes)])
+    refused |= unfit
     self._kept.update(sizes)
     for op in batch:
         if op.kind != 'end': continue

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from ..core.config import JobOptions as JobOptions
 from ..core.errors import ClassUnknown as ClassUnknown, JobNotFound as JobNotFound, NotStorable as NotStorable, StoreBusy as StoreBusy, StoreClosed as StoreClosed, StoreCorrupt as StoreCorrupt, StoreError as StoreError, StoreForeign as StoreForeign, StoreFull as StoreFull, StoreTooNew as StoreTooNew, StoreUnreachable as StoreUnreachable
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus
-from .json_values import Classes as Classes, made as made, storable as storable, storable_fields as storable_fields, unstored as unstored, unstored_fields as unstored_fields
+from .json_values import Classes as Classes, is_small as is_small, made as made, storable as storable, storable_fields as storable_fields, unstored as unstored, unstored_fields as unstored_fields
 from .processes import LifeSign as LifeSign, ProcessId as ProcessId, is_alive as is_alive, this_process as this_process
 from .protocols import JobSummary as JobSummary, Recovered as Recovered, StoredChunks as StoredChunks, StoredJob as StoredJob
 _log = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ class _Op:
     done: Callable[[Any], None] | None
     job: Any = None
     row: dict[str, Any] = field(default_factory=dict)
+    rest: dict[str, Any] | None = None
+    sealed: Any = None
     changes: dict[str, Any] = field(default_factory=dict)
     call: Callable[[sqlite3.Connection], Any] | None = None
     since: float = field(default_factory=time.monotonic)
@@ -118,7 +120,9 @@ class SQLiteJobStore:
         """Let go of the file. Managers that are attached are detached; what reads later opens it again."""
         ...
 
-    def _row_of(self, stored: StoredJob) -> dict[str, Any]: ...
+    def _row_of(self, stored: StoredJob) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The columns, and the values of those that are still to be made."""
+        ...
 
     def _note(self, op: _Op) -> None: ...
 
@@ -127,7 +131,11 @@ class SQLiteJobStore:
         ...
 
     def accept(self, stored: StoredJob, done: Callable[[BaseException | None], None]) -> None:
-        """Keep a new job; `NotStorable` at once if it cannot be kept."""
+        """Keep a new job; `NotStorable` if it cannot be kept: at once or, if it is large, by `done`."""
+        ...
+
+    def _finish_row(self, op: _Op) -> None:
+        """Make what was too much for `accept`. In the thread."""
         ...
 
     def note_attempt(self, job: Any, done: Callable[[BaseException | None], None]) -> None:
@@ -168,8 +176,8 @@ class SQLiteJobStore:
 
     def _tell(self, told: list[tuple[Callable[[Any], None], Any]]) -> None: ...
 
-    def _rows_of(self, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row]]:
-        """New rows and changed ones, by job id."""
+    def _rows_of(self, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row], dict[str, Exception]]:
+        """New rows and changed ones, by job id; and why a new one is refused, by key."""
         ...
 
     def _changed_row(self, op: _Op) -> _Row: ...
@@ -313,13 +321,18 @@ def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], d
     """The columns, and those values that do not fit into theirs."""
     ...
 
-def _json_columns(job: Any, changes: dict[str, Any], odd: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
+def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict[str, Any]:
+    """What will be the columns of JSON."""
+    ...
+
+def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
 
 def _job_of(row: dict[str, Any], classes: Classes) -> Any:
     """The job object, of its own class; nothing of the class is called."""
     ...
 
 def _stored_of(row: dict[str, Any], classes: Classes) -> StoredJob: ...
+_FIXED = (str, bytes, int, float, bool, type(None))
 
 def _attempt_of(job: Any) -> dict[str, Any]: ...
 _TEXT_SECONDS = 0.25

@@ -1231,8 +1231,9 @@ def _is_waiting(self:BaseJobManager, record: JobRecord) -> bool:
 @patch
 def _store_new(self:BaseJobManager, record: JobRecord) -> None:
     "Called with the lock held; the record leaves the book if it cannot be kept."
-    kept = record.kept
-    stored = StoredJob(self.worker_type, record.job, record.plugin_name, kept.params, record.options, record.stream)
+    kept, sealed = record.kept, record.params if isinstance(record.params, Sealed) else None
+    stored = StoredJob(self.worker_type, record.job, record.plugin_name, kept.params, record.options, record.stream,
+                       sealed)
     kept.params = None
     try: self._store.accept(stored, functools.partial(self._on_new_stored, record))
     except BaseException:
