@@ -53,7 +53,7 @@ async def measure(entry: Entry, size: int) -> dict[str, float]:
         client = await exits.enter_async_context(httpx.AsyncClient(transport=transport, base_url='http://localhost'))
         async def view(page: int) -> None:
             answer = await client.get('/jobs/', params={'page': page})
-            if answer.status_code != 200 or 'echo' not in answer.text: raise RuntimeError(f"{answer.status_code}: {answer.text[:100]}")
+            if answer.status_code != 200 or 'echo' not in answer.text: raise RuntimeError(answer.text[:200])
         async def find() -> None:
             if manager.get_job(oldest).status != 'completed': raise RuntimeError("not found")
         for page in (1, 40): await seconds_each(lambda page=page: view(page), 20)
@@ -66,13 +66,13 @@ async def measure(entry: Entry, size: int) -> dict[str, float]:
             GROWN: max(0.0, grown / MIB)}
 
 
-
-GOALS = (Goal("start-up under a second", limit=1000.0), Goal("a page of the list under 50 ms", limit=50.0, metric=FIRST),
+GOALS = (Goal("start-up under a second", limit=1000.0),
+         Goal("a page of the list under 50 ms", limit=50.0, metric=FIRST),
          Goal("a late page of the list under 50 ms", limit=50.0, metric=LATE),
          Goal("memory is flat: it grows by 2 MiB at most", limit=2.0, metric=GROWN, is_worst=True))
 ROW = Row(
     'stored', "An app with many jobs in its file", 'ms',
-    "An app starts with a file in which 100,000 jobs have ended, and beside it one with a file of 100. Start-up is from "
+    "An app starts with a file in which 100,000 jobs have ended, and another one with a file of 100. Start-up is from "
     "the constructor to a worker that is ready. Then its pages are asked for: the list shows what the manager has in "
     "memory, which are the newest 1,000 of the jobs that have ended (`max_finished_jobs`), 25 on a page. Any other job "
     "is read from the file when somebody asks for it by its id.",
