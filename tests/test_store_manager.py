@@ -14,8 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from cjm_fasthtml_workers.cli import run_command
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
-from cjm_fasthtml_workers.core.errors import JobQueueFull, ManagerClosed, NotStorable, StoreFull
+from cjm_fasthtml_workers.core.errors import JobNotFound, JobQueueFull, ManagerClosed, NotStorable, StoreFull
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.faults.harness import STALL_SECONDS, App, kernel_wait
@@ -411,6 +412,87 @@ def test_a_large_job_keeps_its_place_and_what_it_was_given(tmp_path):
         assert (await m.wait_for_job(jobs[2].id, SECONDS)).result['numbers'] == numbers
         await m.aclose()
     asyncio.run(main())
+
+# ---- What a job prints
+
+class Prints:
+    def __init__(self, config): pass
+    def execute(self, lines, seconds=0.0, raises=False):
+        for n in range(lines): print(f'line {n}', flush=True)
+        time.sleep(seconds)
+        if raises: raise ValueError("no")
+
+def printing(folder, **kwargs):
+    return SimpleJobManager({'prints': 'tests.test_store_manager:Prints'}, job_store=SQLiteJobStore(folder/'jobs.db'),
+                            **kwargs)
+
+def test_what_a_job_printed_is_there_after_a_restart(tmp_path):
+    async def first():
+        m = printing(tmp_path)
+        failed = await m.start_job('prints', lines=3, raises=True)
+        long = await m.start_job('prints', lines=2500)
+        silent = await m.start_job('prints', lines=0)
+        for j in (failed, long, silent): await m.wait_for_job(j.id, SECONDS)
+        before = [m.get_job_logs(j.id) for j in (failed, long, silent)]
+        assert before[0].lines[:3] == ['line 0', 'line 1', 'line 2'] and before[1].dropped == 1500
+        await m.aclose()
+        return [j.id for j in (failed, long, silent)], before
+    ids, before = asyncio.run(first())
+    for most in (1000, 1):   # once from the book, once from the file only
+        m = printing(tmp_path, worker_config=WorkerConfig(max_finished_jobs=most))
+        assert [m.get_job_logs(i) for i in ids] == before
+        with pytest.raises(JobNotFound): m.get_job_logs('nobody')
+        m.shutdown()
+        m.job_store.close()
+
+PRINT_AND_WAIT = """
+import asyncio, sys; from pathlib import Path; from tests.test_store_manager import printing
+from cjm_fasthtml_workers.core.config import JobOptions
+async def main():
+    m = printing(Path(sys.argv[1]))
+    job = await m.start_job('prints', lines=1200, seconds=60, job_options=JobOptions(max_retries=int(sys.argv[2])))
+    while not m.get_job_logs(job.id).dropped == 200: await asyncio.sleep(.01)
+    await asyncio.sleep(1)   # what was promised
+    print('printed', job.id, flush=True); await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+@pytest.mark.parametrize('retries', [0, 1])
+def test_what_a_running_job_printed_outlives_a_kill_of_the_app(tmp_path, retries):
+    "All but the last second; another attempt goes on behind it"
+    with App('-c', PRINT_AND_WAIT, str(tmp_path), str(retries)) as app:
+        job_id = app.until('printed', SECONDS).split()[1]
+        os.kill(app.pid, signal.SIGKILL)
+        app.popen.wait(10)
+    async def main():
+        m = printing(tmp_path)
+        assert m.get_job_logs(job_id) == ([f'line {n}' for n in range(200, 1200)], 200)
+        async with m.lifespan():
+            if not retries: return
+            await until(lambda: m.get_job_logs(job_id).dropped == 1400)
+            await m.cancel_job(job_id)
+            logs = m.get_job_logs(job_id)
+        m = printing(tmp_path)
+        assert m.get_job_logs(job_id) == logs
+        m.shutdown()
+        m.job_store.close()
+    asyncio.run(main())
+
+def test_the_command_shows_what_a_job_printed(tmp_path, capsys):
+    async def main():
+        m = printing(tmp_path)
+        job = await m.start_job('prints', lines=2)
+        await m.wait_for_job(job.id, SECONDS)
+        await m.aclose()
+        return job.id
+    job_id = asyncio.run(main())
+    assert run_command(['jobs', str(tmp_path/'jobs.db'), 'show', job_id]) == 0
+    assert 'log             line 0\n                line 1\n' in capsys.readouterr().out
+    con = sqlite3.connect(tmp_path/'jobs.db')   # a file of the last version, before an app has brought it up to date
+    con.executescript('DROP TABLE lines; PRAGMA user_version=2')
+    con.close()
+    assert run_command(['jobs', str(tmp_path/'jobs.db'), 'show', job_id, '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['log'] == ''
 
 # ---- Pause
 

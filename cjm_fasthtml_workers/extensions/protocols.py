@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PluginRegistryProtocol', 'ResourceManagerProtocol', 'EventBroadcasterProtocol', 'StoredJob', 'StoredChunks',
-           'JobSummary', 'Recovered', 'JobStore']
+           'StoredLines', 'JobSummary', 'Recovered', 'JobStore']
 
 # %% ../../nbs/extensions/protocols.ipynb #487a0355
 from collections.abc import Callable, Collection
@@ -93,6 +93,11 @@ class StoredChunks(NamedTuple):
     dropped: int  # Chunks before the first that is kept
     chunks: list[tuple[str, dict[str, Any] | None]]  # Text and metadata, in order
 
+class StoredLines(NamedTuple):
+    "What a job has printed and logged, so far."
+    dropped: int  # Lines before the first that is kept
+    lines: list[str]
+
 @dataclass(frozen=True)
 class JobSummary:
     "One line about a stored job, for lists: no parameters, no result."
@@ -162,6 +167,9 @@ class JobStore(Protocol):
     ) -> None:
         "The job sent a piece of text. It is stored soon, and at the latest with the end."
 
+    def note_lines(self, job_id: str, number: int, lines: list[str]) -> None:
+        "The job printed these; `number` is that of the first, over all attempts. Stored as chunks are."
+
     def note_progress(self, job_id: str, fraction: float | None, message: str) -> None:
         "The job said how far it is. Stored soon."
 
@@ -170,6 +178,9 @@ class JobStore(Protocol):
 
     def read_chunks(self, job_id: str) -> StoredChunks:
         "The text of a job, so far."
+
+    def read_lines(self, job_id: str) -> StoredLines:
+        "The last lines that a job has printed, so far."
 
     def jobs(self,
         worker_type: str | None = None,  # None: of all managers

@@ -32,12 +32,12 @@ from ..core.protocol import TERMINAL_STATUSES, Fault, JobStatus
 from .json_values import (Classes, is_small, made, storable, storable_fields, unstored,
                                                          unstored_fields)
 from .processes import LifeSign, ProcessId, is_alive, this_process
-from .protocols import JobSummary, Recovered, StoredChunks, StoredJob
+from .protocols import JobSummary, Recovered, StoredChunks, StoredJob, StoredLines
 
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #3f5cd43a
-VERSION = 2                 # of the schema; in `PRAGMA user_version`
+VERSION = 3                 # of the schema; in `PRAGMA user_version`
 APPLICATION_ID = 0x636a6d77   # in the file's header, so that nobody takes another program's file for a store
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #cfd2ed13
@@ -85,6 +85,12 @@ CREATE TABLE chunks (          -- the text that a job has sent
     job INTEGER NOT NULL,      -- jobs.seq
     first INTEGER NOT NULL,    -- number of the first chunk in this row
     texts TEXT NOT NULL,       -- JSON: a list of [text, metadata]
+    PRIMARY KEY (job, first)
+) WITHOUT ROWID;
+CREATE TABLE lines (           -- what the job has printed and logged: its last lines
+    job INTEGER NOT NULL,      -- jobs.seq
+    first INTEGER NOT NULL,    -- number of the first line in this row
+    texts TEXT NOT NULL,       -- JSON: a list of lines
     PRIMARY KEY (job, first)
 ) WITHOUT ROWID;
 '''
@@ -184,6 +190,8 @@ UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE apps ADD COLUMN namespace TEXT NOT NULL DEFAULT ''",
         "CREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL",
         "UPDATE jobs SET params=NULL WHERE status IN ('completed', 'failed', 'cancelled')"),
+    2: ("CREATE TABLE lines (job INTEGER NOT NULL, first INTEGER NOT NULL, texts TEXT NOT NULL, "
+        "PRIMARY KEY (job, first)) WITHOUT ROWID",),
 }
 
 def upgrade(
@@ -267,6 +275,7 @@ def _begin(self:SQLiteJobStore) -> None:
     self._change = threading.Condition()
     self._ops: deque[_Op] = deque()
     self._texts: deque[tuple[str, int, str, Any]] = deque()   # chunks and progress, not yet written
+    self._lines: dict[str, deque[tuple[int, str]]] = {}   # and what was printed: number and text, by job id
     self._kept: dict[str, deque[tuple[int, int]]] = {}   # job id -> first number and size of each row of chunks
     self._thread: threading.Thread | None = None
     self._is_leaving = self._is_busy = self._has_texts = self._is_checked = False
@@ -311,7 +320,7 @@ _CHECKED_BYTES = 32 * 2**20
 def _check_tables(self:SQLiteJobStore, con: sqlite3.Connection) -> None:
     try:
         con.execute(f"SELECT seq, {','.join(_COLUMNS)} FROM jobs ORDER BY seq DESC LIMIT 1").fetchone()
-        con.execute('SELECT job, first, texts FROM chunks LIMIT 1').fetchone()
+        for table in ('chunks', 'lines'): con.execute(f'SELECT job, first, texts FROM {table} LIMIT 1').fetchone()
         con.execute('SELECT id, boot, namespace, pid, started FROM apps LIMIT 1').fetchone()
     except sqlite3.OperationalError as e:
         if 'no such' in str(e): raise StoreCorrupt(f"{self.path}: a table is not as it should be ({e})") from e
@@ -518,7 +527,8 @@ def note_end(self:SQLiteJobStore,
 _TEXT_SECONDS = 0.25   # how long text may wait to be written
 _MAX_TEXTS = 200_000   # pieces that may wait, if the disk does not take them
 _MAX_CHARS = 2**20     # of text kept for each job; the manager keeps as much
-_PROGRESS, _FORGET = -1, -2   # in place of a chunk's number: how far the job is; a new attempt begins
+_MAX_LINES = 1000   # that a job has printed; the manager keeps as many
+_PROGRESS, _FORGET, _PRINTED = -1, -2, -3   # in place of a chunk's number: how far it is, a new attempt, lines
 
 @patch
 def note_chunk(self:SQLiteJobStore,
@@ -537,9 +547,19 @@ def note_progress(self:SQLiteJobStore, job_id: str, fraction: float|None, messag
     self.note_chunk(job_id, _PROGRESS, message, fraction)   # type: ignore[arg-type]
 
 @patch
+def note_lines(self:SQLiteJobStore,
+    job_id:str,
+    number:int,  # Of the first of them; from 0, over all attempts
+    lines:list[str]
+) -> None:
+    "The job printed these. They are stored soon, and at the latest with the end."
+    with self._change: self._lines.setdefault(job_id, deque(maxlen=_MAX_LINES)).extend(enumerate(lines, number))
+    if not self._has_texts: self._wake_for_text()
+
+@patch
 def _wake_for_text(self:SQLiteJobStore) -> None:
     with self._change:
-        if self._app is None or self._is_leaving: return
+        if self._app is None or self._is_leaving: return self._lines.clear()
         self._has_texts = True
         self._wake_thread()
 
@@ -559,7 +579,7 @@ def _next_batch(self:SQLiteJobStore) -> list[_Op] | None:  # None: the thread en
         else: self._change.wait_for(self._has_work, self._idle_seconds())
         if self._has_texts and not self._ops:
             self._change.wait_for(lambda: self._ops or self._is_leaving, _TEXT_SECONDS)
-        if self._is_leaving and not self._ops and not self._texts: return None
+        if self._is_leaving and not (self._ops or self._texts or self._lines): return None
         self._is_busy = True
         return self._take_ops()
 
@@ -577,7 +597,8 @@ def _take_ops(self:SQLiteJobStore) -> list[_Op]:
 @patch
 def _take_texts(self:SQLiteJobStore) -> list[tuple[str, int, str, Any]]:
     self._has_texts = False   # first: so one that comes now may wake us once too often, and never once too few
-    return [self._texts.popleft() for _ in range(len(self._texts))]
+    with self._change: lines, self._lines = self._lines, {}
+    return [self._texts.popleft() for _ in range(len(self._texts))] + [(i, _PRINTED, '', n) for i, n in lines.items()]
 
 @patch
 def _write_batch(self:SQLiteJobStore, batch: list[_Op]) -> None:
@@ -748,26 +769,28 @@ def _strangers(self:SQLiteJobStore, con: sqlite3.Connection, s: _Statement) -> d
     return out   # type: ignore[return-value]
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #d1daa6a9
-_INSERT_CHUNKS = ("INSERT OR REPLACE INTO chunks(job, first, texts) SELECT jobs.seq, v.column2, v.column3 "
-                  "FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?")
+_INSERT_TEXTS = ("INSERT OR REPLACE INTO {table}(job, first, texts) SELECT jobs.seq, v.column2, v.column3 "
+                 "FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?")
+_INSERT_CHUNKS, _INSERT_LINES = (_INSERT_TEXTS.replace('{table}', table) for table in ('chunks', 'lines'))
 _SET_PROGRESS = ("UPDATE jobs SET progress=v.column2, status_message=v.column3 FROM (VALUES {rows}) AS v "
                  "WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status='running'")
 _DROP_CHUNKS = 'DELETE FROM chunks WHERE job=(SELECT seq FROM jobs WHERE id=? AND app=?) AND first<?'
 
 @dataclass(slots=True)
 class _Run:
-    "Chunks of one job that follow each other."
+    "Chunks, or lines, of one job that follow each other."
     first: int
-    texts: list[list[Any]] = field(default_factory=list)
+    texts: list[Any] = field(default_factory=list)
 
 @patch
 def _text_statements(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]],
                      sizes: dict[str, deque[tuple[int, int]]]) -> list[_Statement]:
     progress: dict[str, tuple[Any, str]] = {}
     runs: dict[str, list[_Run]] = {}
-    fresh = set()   # jobs whose new attempt begins
+    fresh, lines = set(), {}   # jobs whose new attempt begins; what others have printed
     for job_id, number, text, more in texts:
-        if number >= 0: _append(runs.setdefault(job_id, []), number, text, more)
+        if number >= 0: _append(runs.setdefault(job_id, []), number, [text, more])
+        elif number == _PRINTED: lines[job_id] = more
         elif number == _PROGRESS: progress[job_id] = more, text
         else:
             runs.pop(job_id, None)
@@ -776,12 +799,13 @@ def _text_statements(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]]
     rows = [(key_of_id(i), run.first, self._texts_json(run.texts)) for i, some in runs.items() for run in some]
     moved = [(key_of_id(i), p if p is None else float(p), _as_column('status_message', message))
              for i, (p, message) in progress.items()]
-    return [*dropped, *_statements(rows, _INSERT_CHUNKS, self._app), *_statements(moved, _SET_PROGRESS, self._app)]
+    return [*dropped, *_statements(rows, _INSERT_CHUNKS, self._app), *_statements(moved, _SET_PROGRESS, self._app),
+            *self._line_statements(lines)]
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #ed5119f9
-def _append(runs: list[_Run], number: int, text: str, metadata: Any) -> None:
+def _append(runs: list[_Run], number: int, text: Any) -> None:
     if not runs or runs[-1].first + len(runs[-1].texts) != number: runs.append(_Run(number))
-    runs[-1].texts.append([text, metadata])
+    runs[-1].texts.append(text)
 
 @patch
 def _dropped(self:SQLiteJobStore, runs: dict[str, list[_Run]], fresh: set[str],
@@ -792,7 +816,7 @@ def _dropped(self:SQLiteJobStore, runs: dict[str, list[_Run]], fresh: set[str],
         kept = sizes[job_id] = deque(sizes.get(job_id, self._kept.get(job_id, ())))
         kept.extend((run.first, sum(len(t[0]) for t in run.texts)) for run in some)
         size, before = sum(n for _, n in kept), kept[0][0]
-        while size > _MAX_CHARS and len(kept) > 1: size -= kept.popleft()[1]
+        while len(kept) > 1 and size - kept[0][1] >= _MAX_CHARS: size -= kept.popleft()[1]
         if kept[0][0] > before: out.append(_Statement(_DROP_CHUNKS, [key_of_id(job_id), self._app, kept[0][0]]))
     return out
 
@@ -802,6 +826,22 @@ def _texts_json(self:SQLiteJobStore, texts: list[list[Any]]) -> str:
     except NotStorable as e:
         _log.warning("%s; the text is stored without its metadata", e)
         return storable([[str(text), None] for text, _ in texts])
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #72808f64
+_JOB = '(SELECT seq FROM jobs WHERE id=?1 AND app=?2)'
+_DROP_LINES = (f'DELETE FROM lines WHERE job={_JOB} AND '
+               f'first<(SELECT max(first) FROM lines WHERE job={_JOB} AND first<=?3)')
+
+@patch
+def _line_statements(self:SQLiteJobStore, printed: dict[str, deque[tuple[int, str]]]) -> list[_Statement]:
+    rows, drops = [], []
+    for job_id, lines in printed.items():
+        runs: list[_Run] = []
+        for number, line in lines: _append(runs, number, line)
+        rows += [(key_of_id(job_id), run.first, storable(run.texts)) for run in runs]
+        surplus = lines[-1][0] + 1 - _MAX_LINES
+        if surplus > 0: drops.append(_Statement(_DROP_LINES, [key_of_id(job_id), self._app, surplus]))
+    return [*_statements(rows, _INSERT_LINES, self._app), *drops]
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #b2878de6
 @patch
@@ -822,7 +862,15 @@ def _put_back(self:SQLiteJobStore, batch: list[_Op], texts: list[tuple[str, int,
     self._retry_pause = pause
     with self._change: self._ops.extendleft(reversed(kept))
     if self._is_leaving: return
-    self._texts.extendleft(reversed(texts))
+    self._put_back_texts(texts)
+
+@patch
+def _put_back_texts(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]]) -> None:
+    with self._change:
+        for job_id, number, _, lines in texts:
+            if number != _PRINTED: continue
+            self._lines[job_id] = deque([*lines, *self._lines.get(job_id, ())], maxlen=_MAX_LINES)
+    self._texts.extendleft(reversed([t for t in texts if t[1] != _PRINTED]))
     self._has_texts = self._has_texts or bool(texts)
 
 @patch
@@ -1023,14 +1071,28 @@ def read_chunks(self:SQLiteJobStore,
     job_id:str
 ) -> StoredChunks:
     "The text of a job, so far: what follows the last gap."
+    first, chunks = self._texts_of('chunks', job_id)
+    return StoredChunks(first, [(text, metadata) for text, metadata in chunks])
+
+@patch
+def read_lines(self:SQLiteJobStore,
+    job_id:str
+) -> StoredLines:
+    "The last lines that a job has printed, so far."
+    first, lines = self._texts_of('lines', job_id)
+    surplus = max(0, len(lines) - _MAX_LINES)
+    return StoredLines(first + surplus, lines[surplus:])
+
+@patch
+def _texts_of(self:SQLiteJobStore, table: str, job_id: str) -> tuple[int, list[Any]]:
     rows = self._read(lambda con: con.execute(
-        'SELECT first, texts FROM chunks WHERE job=(SELECT seq FROM jobs WHERE id=?) ORDER BY first',
+        f'SELECT first, texts FROM {table} WHERE job=(SELECT seq FROM jobs WHERE id=?) ORDER BY first',
         (key_of_id(job_id),)).fetchall())
-    first, chunks = 0, []   # type: int, list[Any]
+    first, found = 0, []   # type: int, list[Any]
     for number, texts in rows:
-        if number != first + len(chunks): first, chunks = number, []
-        chunks += [(text, metadata) for text, metadata in unstored(texts, self.classes)]
-    return StoredChunks(first, chunks)
+        if number != first + len(found): first, found = number, []
+        found += unstored(texts, self.classes)
+    return first, found
 
 @patch
 def jobs(self:SQLiteJobStore,
@@ -1103,7 +1165,7 @@ def _overdue(self:SQLiteJobStore, con: sqlite3.Connection) -> list[int]:
     return [seq for i, (seq, ended) in enumerate(first) if i < n or ended < limit]
 
 def _forget(con: sqlite3.Connection, seqs: list[int]) -> int:
-    for table, column in (('chunks', 'job'), ('jobs', 'seq')):
+    for table, column in (('chunks', 'job'), ('lines', 'job'), ('jobs', 'seq')):
         con.execute(f'DELETE FROM {table} WHERE {column} IN ({_marks(len(seqs))})', seqs)
     return len(seqs)
 
@@ -1117,7 +1179,8 @@ def clear(self:SQLiteJobStore,
 
 def _clear(con: sqlite3.Connection, worker_type: str) -> None:
     ended = f"worker_type=? AND status IN ({_marks(len(_ENDED))})"
-    con.execute(f'DELETE FROM chunks WHERE job IN (SELECT seq FROM jobs WHERE {ended})', (worker_type, *_ENDED))
+    for table in ('chunks', 'lines'):
+        con.execute(f'DELETE FROM {table} WHERE job IN (SELECT seq FROM jobs WHERE {ended})', (worker_type, *_ENDED))
     con.execute(f'DELETE FROM jobs WHERE {ended}', (worker_type, *_ENDED))
 
 def _log_error(what: Any) -> None:

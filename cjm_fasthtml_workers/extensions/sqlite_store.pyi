@@ -21,11 +21,11 @@ from ..core.errors import ClassUnknown as ClassUnknown, JobNotFound as JobNotFou
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus
 from .json_values import Classes as Classes, is_small as is_small, made as made, storable as storable, storable_fields as storable_fields, unstored as unstored, unstored_fields as unstored_fields
 from .processes import LifeSign as LifeSign, ProcessId as ProcessId, is_alive as is_alive, this_process as this_process
-from .protocols import JobSummary as JobSummary, Recovered as Recovered, StoredChunks as StoredChunks, StoredJob as StoredJob
+from .protocols import JobSummary as JobSummary, Recovered as Recovered, StoredChunks as StoredChunks, StoredJob as StoredJob, StoredLines as StoredLines
 _log = logging.getLogger(__name__)
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 1667919223
-SCHEMA = '\nCREATE TABLE apps (            -- the processes that have jobs here\n    id INTEGER PRIMARY KEY AUTOINCREMENT,\n    boot TEXT NOT NULL,        -- of the machine\n    namespace TEXT NOT NULL,   -- where the pid holds: each container has its own\n    pid INTEGER NOT NULL,\n    started TEXT NOT NULL      -- when the process started, in the system\'s own words\n);\nCREATE TABLE jobs (\n    seq INTEGER PRIMARY KEY,   -- order of arrival\n    id TEXT NOT NULL UNIQUE,\n    worker_type TEXT NOT NULL, -- of the manager it belongs to\n    app INTEGER,               -- whose it is while it has not ended: apps.id; NULL: nobody\'s\n    class TEXT NOT NULL,       -- of the job object: "package.module:Class"\n    plugin_id TEXT NOT NULL,\n    plugin_name TEXT NOT NULL, -- as the worker knows it\n    status TEXT NOT NULL,      -- pending, running, completed, failed, cancelled\n    priority INTEGER NOT NULL, -- greater is sooner\n    owner TEXT,                -- which person\'s\n    attempt INTEGER NOT NULL,  -- 1 in the first run; stored before it runs\n    max_retries INTEGER NOT NULL,\n    timeout_seconds REAL,\n    stream INTEGER NOT NULL,   -- 1: it sends text while it runs\n    created_at TEXT,           -- times are ISO 8601 with an offset from UTC\n    started_at TEXT,\n    completed_at TEXT,\n    worker_pid INTEGER,\n    exit_code INTEGER,\n    progress REAL,             -- from 0 to 1\n    status_message TEXT,\n    fault TEXT,                -- why it failed, in one word\n    error TEXT,                -- and in a line\n    traceback TEXT,\n    metadata TEXT,             -- JSON\n    fields TEXT,               -- JSON: what the job\'s class has beyond BaseJob\n    params TEXT,               -- JSON; NULL once it has ended\n    result TEXT                -- JSON\n);\nCREATE INDEX jobs_by_status ON jobs(status);\nCREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL;\nCREATE TABLE chunks (          -- the text that a job has sent\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first chunk in this row\n    texts TEXT NOT NULL,       -- JSON: a list of [text, metadata]\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\n'
+SCHEMA = '\nCREATE TABLE apps (            -- the processes that have jobs here\n    id INTEGER PRIMARY KEY AUTOINCREMENT,\n    boot TEXT NOT NULL,        -- of the machine\n    namespace TEXT NOT NULL,   -- where the pid holds: each container has its own\n    pid INTEGER NOT NULL,\n    started TEXT NOT NULL      -- when the process started, in the system\'s own words\n);\nCREATE TABLE jobs (\n    seq INTEGER PRIMARY KEY,   -- order of arrival\n    id TEXT NOT NULL UNIQUE,\n    worker_type TEXT NOT NULL, -- of the manager it belongs to\n    app INTEGER,               -- whose it is while it has not ended: apps.id; NULL: nobody\'s\n    class TEXT NOT NULL,       -- of the job object: "package.module:Class"\n    plugin_id TEXT NOT NULL,\n    plugin_name TEXT NOT NULL, -- as the worker knows it\n    status TEXT NOT NULL,      -- pending, running, completed, failed, cancelled\n    priority INTEGER NOT NULL, -- greater is sooner\n    owner TEXT,                -- which person\'s\n    attempt INTEGER NOT NULL,  -- 1 in the first run; stored before it runs\n    max_retries INTEGER NOT NULL,\n    timeout_seconds REAL,\n    stream INTEGER NOT NULL,   -- 1: it sends text while it runs\n    created_at TEXT,           -- times are ISO 8601 with an offset from UTC\n    started_at TEXT,\n    completed_at TEXT,\n    worker_pid INTEGER,\n    exit_code INTEGER,\n    progress REAL,             -- from 0 to 1\n    status_message TEXT,\n    fault TEXT,                -- why it failed, in one word\n    error TEXT,                -- and in a line\n    traceback TEXT,\n    metadata TEXT,             -- JSON\n    fields TEXT,               -- JSON: what the job\'s class has beyond BaseJob\n    params TEXT,               -- JSON; NULL once it has ended\n    result TEXT                -- JSON\n);\nCREATE INDEX jobs_by_status ON jobs(status);\nCREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL;\nCREATE TABLE chunks (          -- the text that a job has sent\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first chunk in this row\n    texts TEXT NOT NULL,       -- JSON: a list of [text, metadata]\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\nCREATE TABLE lines (           -- what the job has printed and logged: its last lines\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first line in this row\n    texts TEXT NOT NULL,       -- JSON: a list of lines\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\n'
 _TEXTS = ('plugin_id', 'status', 'owner', 'created_at', 'started_at', 'completed_at', 'status_message', 'fault', 'error', 'traceback')
 _INTS = ('priority', 'attempt', 'worker_pid', 'exit_code')
 _PLAIN = (*_TEXTS, *_INTS, 'progress')
@@ -56,7 +56,7 @@ def _make_file(path: Path) -> None:
     ...
 
 def _sync(path: Path) -> None: ...
-UPGRADES: dict[int, tuple[str, ...]] = {1: ("ALTER TABLE apps ADD COLUMN namespace TEXT NOT NULL DEFAULT ''", 'CREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL', "UPDATE jobs SET params=NULL WHERE status IN ('completed', 'failed', 'cancelled')")}
+UPGRADES: dict[int, tuple[str, ...]] = {1: ("ALTER TABLE apps ADD COLUMN namespace TEXT NOT NULL DEFAULT ''", 'CREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL', "UPDATE jobs SET params=NULL WHERE status IN ('completed', 'failed', 'cancelled')"), 2: ('CREATE TABLE lines (job INTEGER NOT NULL, first INTEGER NOT NULL, texts TEXT NOT NULL, PRIMARY KEY (job, first)) WITHOUT ROWID',)}
 
 def upgrade(con: sqlite3.Connection, path: Path) -> None:
     """Bring the tables up to `VERSION`, in one transaction; `StoreBusy` while an app works with the old ones."""
@@ -97,6 +97,7 @@ class SQLiteJobStore:
     _managers: dict[str, Callable[[], None]]
     _ops: deque[_Op]
     _texts: deque[tuple[str, int, str, Any]]
+    _lines: dict[str, deque[tuple[int, str]]]
     _kept: dict[str, deque[tuple[int, int]]]
     _thread: threading.Thread | None
 
@@ -158,6 +159,10 @@ class SQLiteJobStore:
         """The job said how far it is. Stored soon."""
         ...
 
+    def note_lines(self, job_id: str, number: int, lines: list[str]) -> None:
+        """The job printed these. They are stored soon, and at the latest with the end."""
+        ...
+
     def _wake_for_text(self) -> None: ...
 
     def _work(self) -> None: ...
@@ -208,7 +213,11 @@ class SQLiteJobStore:
 
     def _texts_json(self, texts: list[list[Any]]) -> str: ...
 
+    def _line_statements(self, printed: dict[str, deque[tuple[int, str]]]) -> list[_Statement]: ...
+
     def _put_back(self, batch: list[_Op], texts: list[tuple[str, int, str, Any]], e: Exception) -> None: ...
+
+    def _put_back_texts(self, texts: list[tuple[str, int, str, Any]]) -> None: ...
 
     def _is_impatient(self, op: _Op) -> bool: ...
 
@@ -267,6 +276,12 @@ class SQLiteJobStore:
     def read_chunks(self, job_id: str) -> StoredChunks:
         """The text of a job, so far: what follows the last gap."""
         ...
+
+    def read_lines(self, job_id: str) -> StoredLines:
+        """The last lines that a job has printed, so far."""
+        ...
+
+    def _texts_of(self, table: str, job_id: str) -> tuple[int, list[Any]]: ...
 
     def jobs(self, worker_type: str | None=None, statuses: Collection[str]=(), limit: int=50, before: int | None=None) -> list[JobSummary]:
         """A page of the jobs of all apps, newest first."""
@@ -338,7 +353,8 @@ def _attempt_of(job: Any) -> dict[str, Any]: ...
 _TEXT_SECONDS = 0.25
 _MAX_TEXTS = 200000
 _MAX_CHARS = 2 ** 20
-_PROGRESS, _FORGET = (-1, -2)
+_MAX_LINES = 1000
+_PROGRESS, _FORGET, _PRINTED = (-1, -2, -3)
 _Row = dict[str, Any]
 
 def _now() -> str: ...
@@ -357,17 +373,20 @@ _INSERT = f"INSERT INTO jobs({','.join(_COLUMNS)}) VALUES {{rows}}"
 _JSON = ('metadata', 'fields', 'result')
 _SETS = ','.join((f'{c}=coalesce(v.column{n}, jobs.{c})' if c in _JSON else f'{c}=v.column{n}' for n, c in enumerate(_CHANGING, 2)))
 _UPDATE = f"UPDATE jobs SET {_SETS}, params=CASE WHEN v.column2 IN ('pending', 'running') THEN params END FROM (VALUES {{rows}}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status IN ('pending', 'running')"
-_INSERT_CHUNKS = 'INSERT OR REPLACE INTO chunks(job, first, texts) SELECT jobs.seq, v.column2, v.column3 FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?'
+_INSERT_TEXTS = 'INSERT OR REPLACE INTO {table}(job, first, texts) SELECT jobs.seq, v.column2, v.column3 FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?'
+_INSERT_CHUNKS, _INSERT_LINES = (_INSERT_TEXTS.replace('{table}', table) for table in ('chunks', 'lines'))
 _SET_PROGRESS = "UPDATE jobs SET progress=v.column2, status_message=v.column3 FROM (VALUES {rows}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status='running'"
 _DROP_CHUNKS = 'DELETE FROM chunks WHERE job=(SELECT seq FROM jobs WHERE id=? AND app=?) AND first<?'
 
 @dataclass(slots=True)
 class _Run:
-    """Chunks of one job that follow each other."""
+    """Chunks, or lines, of one job that follow each other."""
     first: int
-    texts: list[list[Any]] = field(default_factory=list)
+    texts: list[Any] = field(default_factory=list)
 
-def _append(runs: list[_Run], number: int, text: str, metadata: Any) -> None: ...
+def _append(runs: list[_Run], number: int, text: Any) -> None: ...
+_JOB = '(SELECT seq FROM jobs WHERE id=?1 AND app=?2)'
+_DROP_LINES = f'DELETE FROM lines WHERE job={_JOB} AND first<(SELECT max(first) FROM lines WHERE job={_JOB} AND first<=?3)'
 _INTERRUPTED = 'the app died while the job ran'
 _FINISHED_CHARS = 32 * 2 ** 20
 

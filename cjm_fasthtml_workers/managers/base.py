@@ -983,6 +983,7 @@ def _printed(line: bytes) -> str:
 @patch
 def _note_lines(self:BaseJobManager, record: JobRecord, texts: list[str]) -> None:
     for text in texts: record.logs.append(text)
+    if self._store is not None: self._store_lines(record, len(texts))
     if record.is_finished or self._hub.is_quiet: return
     shown = [text[:_MAX_LINE] for text in texts[-_MOST_LINES:]]
     self._tell('log', record, lines=shown, dropped=len(texts) - len(shown))
@@ -1000,7 +1001,7 @@ def get_job_logs(
     job_id:str  # Unique job identifier
 ) -> JobLogs:  # Its last lines, and how many are gone
     "What the job printed and logged; `JobNotFound` for an unknown id."
-    return self._book.get(job_id).logs.read()
+    return self._book.get(job_id).logs.read() if self._store is None else self._logs_of(job_id)
 
 # %% ../../nbs/managers/base.ipynb #a9c1c8f0
 @patch
@@ -1330,6 +1331,13 @@ def _store_chunks(self:BaseJobManager, record: JobRecord, texts: list[str],
     for n, text in enumerate(texts, first): self._store.note_chunk(record.job.id, n, text, metadata)
 
 @patch
+def _store_lines(self:BaseJobManager, record: JobRecord, many: int) -> None:
+    "The last so many that it has printed."
+    logs = record.logs
+    new = list(itertools.islice(reversed(logs.lines), many))[::-1]
+    self._store.note_lines(record.job.id, logs.dropped + len(logs.lines) - len(new), new)
+
+@patch
 def _store_progress(self:BaseJobManager, record: JobRecord) -> None:
     self._store.note_progress(record.job.id, record.job.progress, record.job.status_message)
 
@@ -1340,7 +1348,9 @@ def _recover(self:BaseJobManager) -> None:
     found = self._store.attach(self.worker_type, self._wakeups.flush, 1000 if most is None else min(most, 1000))
     interrupted, waiting = ([self._record_from(s) for s in some] for some in (found.interrupted, found.waiting))
     for record in [*map(self._record_from, found.finished), *interrupted]: self._book.bring_back(record)
-    for record in waiting: self._book.add(record)
+    for record in waiting:
+        self._book.add(record)
+        if record.job.attempt > 1: self._go_on_with_lines(record)
     self._recovered = interrupted + waiting
 
 @patch
@@ -1349,6 +1359,12 @@ def _record_from(self:BaseJobManager, stored: StoredJob) -> JobRecord:
     kept = Kept(is_stored=True, has_text=job.status != JobStatus.PENDING)
     params = None if is_finished(job) else seal(stored.params or {}, copy=True)
     return JobRecord(job, stored.options, stored.plugin_name, params, stored.stream, kept=kept)
+
+@patch
+def _go_on_with_lines(self:BaseJobManager, record: JobRecord) -> None:
+    found = self._store.read_lines(record.job.id)
+    record.logs.dropped = found.dropped
+    for line in found.lines: record.logs.append(line)
 
 @patch
 def _run_recovered(self:BaseJobManager) -> None:
@@ -1395,6 +1411,15 @@ async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
         record.chunks.first, record.kept.has_text = text.dropped, False
         for chunk, metadata in text.chunks: record.chunks.append(chunk, metadata)
     return record
+
+@patch
+def _logs_of(self:BaseJobManager, job_id: str) -> JobLogs:
+    "From the file, if the job has ended and they are not here, or if another app runs it."
+    record = self._known(job_id) or self._book.get(job_id)
+    logs = record.logs.read()
+    if logs.lines or not (record.is_told or not record.seq): return logs
+    found = self._store.read_lines(job_id)
+    return JobLogs(found.lines, found.dropped)
 
 @patch
 def _close_store(self:BaseJobManager) -> None:

@@ -413,11 +413,17 @@ class BaseJobManager(ABC, Generic[JobType]):
         """They are numbered from the start of the attempt."""
         ...
 
+    def _store_lines(self, record: JobRecord, many: int) -> None:
+        """The last so many that it has printed."""
+        ...
+
     def _store_progress(self, record: JobRecord) -> None: ...
 
     def _recover(self) -> None: ...
 
     def _record_from(self, stored: StoredJob) -> JobRecord: ...
+
+    def _go_on_with_lines(self, record: JobRecord) -> None: ...
 
     def _run_recovered(self) -> None:
         """Begin with what the last app left. On the loop, or before there is one."""
@@ -433,6 +439,10 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     async def _readable(self, job_id: str) -> JobRecord:
         """With its text, if that is still in the store; `JobNotFound` for an unknown id."""
+        ...
+
+    def _logs_of(self, job_id: str) -> JobLogs:
+        """From the file, if the job has ended and they are not here, or if another app runs it."""
         ...
 
     def _close_store(self) -> None:
