@@ -494,6 +494,91 @@ def test_the_command_shows_what_a_job_printed(tmp_path, capsys):
     assert run_command(['jobs', str(tmp_path/'jobs.db'), 'show', job_id, '--json']) == 0
     assert json.loads(capsys.readouterr().out)['log'] == ''
 
+# ---- Two apps on one file
+
+OTHER_APP = """
+import asyncio, sys; from pathlib import Path; from cjm_fasthtml_workers.core.config import JobOptions
+from tests.test_store_manager import speaking
+async def main():
+    m = speaking(Path(sys.argv[1]))
+    job = await m.start_job('speaks', folder=sys.argv[1], job_options=JobOptions(max_retries=1))
+    print('started', job.id, flush=True)
+    await m.wait_for_job(job.id)
+    await m.aclose()
+asyncio.run(main())
+"""
+
+class Speaks:
+    "Goes on when somebody makes the file; the first attempt fails after a few words"
+    def __init__(self, config): pass
+    def execute(self, folder): return {}
+
+    def execute_stream(self, folder):
+        for n in range(6):
+            yield f'{n} '
+            while not Path(folder, f'go-{n}').exists(): time.sleep(.005)
+            if n == 3 and not Path(folder, 'failed').exists():
+                Path(folder, 'failed').touch()
+                raise ValueError("once")
+
+def speaking(folder):
+    config = WorkerConfig(restart_backoff_base_seconds=.01)
+    return SimpleJobManager({'speaks': 'tests.test_store_manager:Speaks'}, job_store=SQLiteJobStore(folder/'jobs.db'),
+                            worker_config=config)
+
+def test_the_job_of_another_app_can_be_waited_for_and_read_as_it_speaks(tmp_path):
+    async def main(app):
+        job_id = app.until('started', SECONDS).split()[1]
+        m = speaking(tmp_path)
+        assert m.get_job(job_id).status in ('pending', 'running') and m.get_job_logs(job_id).lines == []
+        with pytest.raises(TimeoutError): await m.wait_for_job(job_id, .1)
+        with pytest.raises(JobNotFound): await m.wait_for_job('nobody')
+        with pytest.raises(JobNotFound, match='another app'): m.events(job_id)
+        assert await m.cancel_job(job_id) is False
+        waits, chunks = asyncio.create_task(m.wait_for_job(job_id)), []
+        async def read():
+            async for c in m.stream_job(job_id): chunks.append(c.chunk)
+        reads = asyncio.create_task(read())
+        for n in range(6):
+            await until(lambda n=n: f'{n} ' in chunks)
+            assert not waits.done()
+            (tmp_path/f'go-{n}').touch()
+        await asyncio.wait_for(reads, SECONDS)
+        job = await asyncio.wait_for(waits, SECONDS)
+        assert (job.status, job.attempt) == ('completed', 2) and ''.join(chunks).endswith('0 1 2 3 4 5 ')
+        async with ticker() as worst:
+            for _ in range(20): assert (await m.wait_for_job(job_id)).status == 'completed'
+        assert worst[0] < STALL_SECONDS
+        await m.aclose()
+    with App('-c', OTHER_APP, str(tmp_path)) as app:
+        asyncio.run(main(app))
+        assert app.finish(SECONDS) == 0, app.err
+
+def test_who_waits_for_another_apps_job_hears_when_that_died_and_a_new_one_began(tmp_path):
+    async def main(app):
+        job_id = app.until('started', SECONDS).split()[1]
+        m = speaking(tmp_path)
+        await until(lambda: m.get_job(job_id).status == 'running')
+        waits = asyncio.create_task(m.wait_for_job(job_id))
+        reads = asyncio.create_task(anext(m.stream_job(job_id)))
+        assert (await asyncio.wait_for(reads, SECONDS)).chunk == '0 '
+        os.kill(app.pid, signal.SIGKILL)
+        app.popen.wait(10)
+        await asyncio.sleep(.5)
+        assert not waits.done()   # it is nobody's business yet
+        again = speaking(tmp_path)   # the server was started again
+        assert again.get_job(job_id).attempt == 2
+        assert await again.cancel_job(job_id)
+        assert (await asyncio.wait_for(waits, SECONDS)).status == 'cancelled'
+        left = asyncio.create_task(m.wait_for_job((await again.start_job('speaks', folder=str(tmp_path))).id))
+        await asyncio.sleep(.1)
+        await m.aclose()
+        with pytest.raises(ManagerClosed): await asyncio.wait_for(left, SECONDS)
+        await again.aclose()
+        again.job_store.close()
+        m.job_store.close()
+    with App('-c', OTHER_APP, str(tmp_path)) as app: asyncio.run(main(app))
+
 # ---- Pause
 
 @pytest.mark.parametrize('has_store', [False, True])

@@ -176,6 +176,9 @@ class JobStore(Protocol):
     def get(self, job_id: str) -> StoredJob | None:
         "A job, whoever runs it."
 
+    def status_of(self, job_id: str) -> str | None:
+        "The state of a job, whoever runs it."
+
     def read_chunks(self, job_id: str) -> StoredChunks:
         "The text of a job, so far."
 

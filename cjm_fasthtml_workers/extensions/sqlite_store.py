@@ -1067,6 +1067,16 @@ def get(self:SQLiteJobStore,
     return _stored_of(rows[0], self.classes) if rows else None
 
 @patch
+def status_of(self:SQLiteJobStore,
+    job_id:str
+) -> str|None:  # None: no such job
+    "The state of a job, whoever runs it."
+    try: key = key_of_id(job_id)
+    except NotStorable: return None
+    row = self._read(lambda con: con.execute('SELECT status FROM jobs WHERE id=?', (key,)).fetchone())
+    return row[0] if row else None
+
+@patch
 def read_chunks(self:SQLiteJobStore,
     job_id:str
 ) -> StoredChunks:

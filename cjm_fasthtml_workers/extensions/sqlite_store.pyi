@@ -273,6 +273,10 @@ class SQLiteJobStore:
         """A job, whoever runs it; `ClassUnknown` if its class is not imported."""
         ...
 
+    def status_of(self, job_id: str) -> str | None:
+        """The state of a job, whoever runs it."""
+        ...
+
     def read_chunks(self, job_id: str) -> StoredChunks:
         """The text of a job, so far: what follows the last gap."""
         ...

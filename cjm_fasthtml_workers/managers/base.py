@@ -29,8 +29,8 @@ from fastcore.basics import patch, patch_to
 from ..core import context
 from ..core.channels import Sealed, Unreadable, plain_copy, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
-from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge, StoreClosed,
-                                              WorkerStartError)
+from ..core.errors import (ChannelClosed, JobNotFound, JobQueueFull, ManagerClosed,
+                                              MessageTooLarge, StoreClosed, WorkerStartError)
 from ..core.masking import MASK, secret_values
 from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..core.worker import error_line, error_traceback, readable_line
@@ -1348,17 +1348,16 @@ def _recover(self:BaseJobManager) -> None:
     found = self._store.attach(self.worker_type, self._wakeups.flush, 1000 if most is None else min(most, 1000))
     interrupted, waiting = ([self._record_from(s) for s in some] for some in (found.interrupted, found.waiting))
     for record in [*map(self._record_from, found.finished), *interrupted]: self._book.bring_back(record)
-    for record in waiting:
+    for record, stored in zip(waiting, found.waiting):
+        record.params = seal(stored.params or {}, copy=True)
         self._book.add(record)
         if record.job.attempt > 1: self._go_on_with_lines(record)
     self._recovered = interrupted + waiting
 
 @patch
 def _record_from(self:BaseJobManager, stored: StoredJob) -> JobRecord:
-    job = stored.job
-    kept = Kept(is_stored=True, has_text=job.status != JobStatus.PENDING)
-    params = None if is_finished(job) else seal(stored.params or {}, copy=True)
-    return JobRecord(job, stored.options, stored.plugin_name, params, stored.stream, kept=kept)
+    kept = Kept(is_stored=True, has_text=stored.job.status != JobStatus.PENDING)
+    return JobRecord(stored.job, stored.options, stored.plugin_name, stream=stored.stream, kept=kept)
 
 @patch
 def _go_on_with_lines(self:BaseJobManager, record: JobRecord) -> None:
@@ -1393,11 +1392,34 @@ def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
     record = self._book.find(job_id)
     return self._from_file(job_id) if record is None and self._store is not None else record
 
+_LOOK_SECONDS = 0.25   # between two looks at a job of another app
+_ELSEWHERE = "another app runs this job, and its events are told there; wait_for_job and stream_job follow it here"
+
 @patch
-async def _ended_in_file(self:BaseJobManager, job_id: str) -> Any:  # The job; None: it has not ended, or is in the book
-    if self._book.find(job_id) is not None: return None
-    record = await asyncio.to_thread(self._from_file, job_id)
-    return record.job if record is not None and record.is_told else None
+async def _wait_in_file(self:BaseJobManager, job_id: str) -> Any:
+    "The job, which ended long ago, or which another app runs; `JobNotFound` if there is none, or no more."
+    while True:
+        if await asyncio.to_thread(self._store.status_of, job_id) in (JobStatus.PENDING, JobStatus.RUNNING):
+            if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
+            await asyncio.sleep(_LOOK_SECONDS)
+            continue
+        record = await asyncio.to_thread(self._from_file, job_id) or self._book.get(job_id)
+        if record.is_told: return record.job
+
+@patch
+async def _look_again(self:BaseJobManager, record: JobRecord) -> bool:  # False: it is gone, or this manager is
+    "Take up what another app's job has sent meanwhile."
+    await asyncio.sleep(_LOOK_SECONDS)
+    stored = None if self._gone.is_set() else await asyncio.to_thread(self._store.get, record.job.id)
+    if stored is None: return False
+    dropped, new = await asyncio.to_thread(self._store.read_chunks, record.job.id)   # now: its end is not before these
+    chunks = record.chunks
+    if stored.job.attempt != record.job.attempt: chunks.restart()
+    known = chunks.end - chunks.base
+    if dropped > known: chunks.first, known = chunks.base + dropped, dropped   # nobody waits for those in between
+    for text, metadata in new[known - dropped:]: chunks.append(text, metadata)
+    record.job = stored.job
+    return True
 
 @patch
 async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
@@ -1505,13 +1527,16 @@ async def wait_for_job(
     "Wait until a job has ended; `TimeoutError` after `timeout`, `JobNotFound` for an unknown id."
     self._hub.use_loop()
     if self._recovered: self._run_recovered()
-    if self._store is not None and (job := await self._ended_in_file(job_id)) is not None: return job
     with self._lock:
-        record = self._book.get(job_id)
-        if record.is_told: return record.job
-        if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
-        sleeper = asyncio.get_running_loop().create_future()
-        record.end_waiters.append(sleeper)
+        record = self._book.find(job_id)
+        if record is not None:
+            if record.is_told: return record.job
+            if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
+            sleeper = asyncio.get_running_loop().create_future()
+            record.end_waiters.append(sleeper)
+        elif self._store is None: self._book.get(job_id)   # raises
+    if record is None:
+        async with asyncio.timeout(timeout): return await self._wait_in_file(job_id)
     try:
         if timeout is None: await sleeper
         else:
@@ -1538,12 +1563,15 @@ async def stream_job(
         with self._lock:
             chunks, position = record.chunks.read(position)
             if not chunks:
-                if record.is_told or self._gone.is_set() or not record.seq: return   # no seq: another app runs it
+                if record.is_told or self._gone.is_set(): return
                 sleeper = asyncio.get_running_loop().create_future()
-                record.chunk_waiters.append(sleeper)
+                if record.seq: record.chunk_waiters.append(sleeper)
         for chunk in chunks: yield chunk
         if len(chunks) >= 1000: await asyncio.sleep(0)   # far behind: let others in between
         if chunks: continue
+        if not record.seq:   # another app runs it
+            if not await self._look_again(record): return
+            continue
         slept_at = time.monotonic()
         try: await sleeper
         finally:
@@ -1560,6 +1588,7 @@ def events(
     "What happens from now on; `JobNotFound` for an unknown id."
     with self._lock:
         record = None if job_id is None else self._known(job_id) or self._book.get(job_id)
+        if record is not None and not (record.is_told or record.seq): raise JobNotFound(_ELSEWHERE)
         stream = self._hub.subscribe(job_id)
         if record is not None and record.is_told: stream.take(record.job.status, _event_data(record.job))
         if self._is_closed: self._hub.close()
