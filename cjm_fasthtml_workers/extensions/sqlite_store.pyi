@@ -187,8 +187,6 @@ class SQLiteJobStore:
 
     def _changed_row(self, op: _Op) -> _Row: ...
 
-    def _end_of(self, op: _Op) -> dict[str, Any]: ...
-
     def _inserts(self, new: dict[str, _Row]) -> list[_Statement]: ...
 
     def _updates(self, changed: dict[str, _Row]) -> list[_Statement]: ...
@@ -321,6 +319,7 @@ def key_of_id(job_id: Any) -> str:
 def id_of_key(key: str) -> str:
     """The id that stands there."""
     ...
+_NEEDED = frozenset({'plugin_id', 'status', 'priority', 'attempt'})
 
 def _fits(name: str, value: Any) -> bool: ...
 
@@ -332,7 +331,7 @@ _OWN = frozenset({'id', 'result', 'metadata', *_PLAIN})
 @cache
 def _own_fields(cls: Any) -> tuple[str, ...]: ...
 
-def _own_names(job: Any) -> list[str]:
+def _own_names(job: Any) -> Sequence[str]:
     """What its class has beyond `BaseJob`, also beside its fields."""
     ...
 
@@ -373,10 +372,17 @@ class _Statement:
 def _statements(rows: Sequence[Sequence[Any]], sql: str, *more: Any, keyed: bool=False) -> list[_Statement]:
     """`sql` with its `{rows}`, for at most so many rows each."""
     ...
+
+@cache
+def _with_rows(sql: str, rows: int, columns: int) -> str: ...
 _INSERT = f"INSERT INTO jobs({','.join(_COLUMNS)}) VALUES {{rows}}"
 _JSON = ('metadata', 'fields', 'result')
-_SETS = ','.join((f'{c}=coalesce(v.column{n}, jobs.{c})' if c in _JSON else f'{c}=v.column{n}' for n, c in enumerate(_CHANGING, 2)))
-_UPDATE = f"UPDATE jobs SET {_SETS}, params=CASE WHEN v.column2 IN ('pending', 'running') THEN params END FROM (VALUES {{rows}}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status IN ('pending', 'running')"
+
+def _update(value: str, rows: str, app: str) -> str:
+    """An `UPDATE`; `value` becomes the n-th of a row when `#` is n."""
+    ...
+_UPDATE = _update('v.column#', 'FROM (VALUES {rows}) AS v', '?')
+_UPDATE_ONE = _update('?#', '', f'?{2 + len(_CHANGING)}')
 _INSERT_TEXTS = 'INSERT OR REPLACE INTO {table}(job, first, texts) SELECT jobs.seq, v.column2, v.column3 FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?'
 _INSERT_CHUNKS, _INSERT_LINES = (_INSERT_TEXTS.replace('{table}', table) for table in ('chunks', 'lines'))
 _SET_PROGRESS = "UPDATE jobs SET progress=v.column2, status_message=v.column3 FROM (VALUES {rows}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status='running'"
