@@ -616,12 +616,13 @@ def check(folder: Path) -> None:
     try:
         assert con.execute('PRAGMA integrity_check').fetchall() == [('ok',)]
         rows = {i: (status, result) for i, status, result in con.execute('SELECT id, status, result FROM jobs')}
+        printed = dict(con.execute('SELECT id, group_concat(texts) FROM jobs JOIN lines ON job=seq GROUP BY id'))
     finally: con.close()
     lost = [i for i, *_ in said(folder, 'accepted') if i not in rows]
     assert not lost, f'accepted and forgotten: {lost}'
-    for i, status, _ in said(folder, 'ended'):
+    for i, status, nonce in said(folder, 'ended'):
         assert rows[i][0] == status, (i, status, rows[i])
-        assert status == 'completed'
+        assert status == 'completed' and f'ran {nonce}' in printed[i]
 
 @pytest.mark.limit(60 + 12*KILLS)
 def test_app_killed_under_load(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cjm_fasthtml_workers.extensions import sqlite_store
+from cjm_fasthtml_workers.extensions.protocols import StoredLines
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from tests.faults.harness import App
 from tests.faults.store_life import nonce_of
@@ -74,7 +75,9 @@ def check_last(folder: Path) -> None:
     for i, in said(folder, 'accepted'): assert store.get(i) is not None
     for i, in said(folder, 'interrupted'):
         assert store.get(i).job.fault == 'interrupted' and store.get(i).params is None
-    for i, *_ in said(folder, 'ended')[-50:]: assert ''.join(t for t, _ in store.read_chunks(i).chunks) == nonce_of(i)
+    for i, *_ in said(folder, 'ended')[-50:]:
+        assert ''.join(t for t, _ in store.read_chunks(i).chunks) == nonce_of(i)
+        assert store.read_lines(i) == StoredLines(0, [f'line {n} of {i}' for n in range(3)])
     store.close()
     assert sorted(p.name for p in (folder/'store').iterdir() if '.new-' not in p.name) == ['jobs.db']
 
