@@ -2010,6 +2010,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base._is_plain_result': ( 'managers/base.html#_is_plain_result',
                                                                                                              'cjm_fasthtml_workers/managers/base.py'),
+                                                    'cjm_fasthtml_workers.managers.base._is_refused': ( 'managers/base.html#_is_refused',
+                                                                                                        'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base._load_failure': ( 'managers/base.html#_load_failure',
                                                                                                           'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base._may_go_ahead': ( 'managers/base.html#_may_go_ahead',

@@ -143,6 +143,24 @@ def test_what_is_not_json_is_refused_by_name(store, params, where):
     assert e.value.where == where and str(e.value).startswith(f'{where} cannot be stored: ')
     assert store.get('j') is None and isinstance(e.value, TypeError)
 
+@dataclass
+class Moody:
+    x: Any = None
+    def __getattribute__(self, name):
+        if name == 'x': raise RuntimeError("not today")
+        return super().__getattribute__(name)
+
+def test_what_the_apps_own_classes_raise_is_heard(store):
+    "It must not end in the log of a thread, while somebody waits"
+    for params in ({'x': Moody()}, {'x': Moody(), 'y': 'x'*10**6}):
+        assert isinstance(told := accept(store, BaseJob('j', 'p'), params), RuntimeError) and 'not today' in str(told)
+    job = BaseJob('j', 'p')
+    accept(store, job)
+    accept(store, BaseJob('k', 'p'))
+    told = end(store, job, result={'x': Moody()})
+    assert (told['status'], told['fault']) == ('failed', 'bad_payload') and 'not today' in told['error']
+    assert store.counts() == {'failed': 1, 'pending': 1}
+
 def test_bad_fields_of_a_job(store):
     with pytest.raises(NotStorable, match=r"job\.metadata\['x'\]"):
         accept(store, BaseJob('j', 'p', metadata={'x': open}))

@@ -413,6 +413,29 @@ def test_a_large_job_keeps_its_place_and_what_it_was_given(tmp_path):
         await m.aclose()
     asyncio.run(main())
 
+def test_who_waits_for_a_large_job_that_is_refused_hears_of_it(tmp_path):
+    async def main():
+        m = backing(tmp_path, Gated)
+        await m.start()
+        for cancels in (False, True):
+            m.job_store.gate.clear()
+            start = asyncio.create_task(m.start_job('back', large='x' * 2**20, odd=Path))
+            job = await until(lambda: next(iter(m.get_all_jobs()), None))
+            waits = asyncio.create_task(m.wait_for_job(job.id))
+            reads = asyncio.create_task(anext(m.stream_job(job.id), 'nothing'))
+            cancel = asyncio.create_task(m.cancel_job(job.id)) if cancels else None
+            await asyncio.sleep(.05)
+            assert not waits.done() and not reads.done()
+            m.job_store.gate.set()
+            with pytest.raises(NotStorable): await start
+            assert await asyncio.wait_for(reads, SECONDS) == 'nothing'
+            with pytest.raises(JobNotFound): await asyncio.wait_for(waits, SECONDS)
+            if cancel: await asyncio.wait_for(cancel, SECONDS)
+            await until(lambda: m.get_all_jobs() == [] and m.job_store.counts() == {})
+        assert (await m.wait_for_job((await m.start_job('back', x=1)).id, SECONDS)).result == {'x': 1}
+        await m.aclose()
+    asyncio.run(main())
+
 # ---- What a job prints
 
 class Prints:

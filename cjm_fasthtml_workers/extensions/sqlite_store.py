@@ -641,7 +641,7 @@ def _rows_of(self:SQLiteJobStore, batch: list[_Op]) -> tuple[dict[str, _Row], di
     for op in batch:
         if op.kind == 'accept':
             try: self._finish_row(op)
-            except NotStorable as e: unfit[op.row['id']] = e
+            except Exception as e: unfit[op.row['id']] = e   # also what the app's own classes raise
             else: new[op.job_id] = dict(op.row)
         else:
             row = self._changed_row(op)
@@ -657,8 +657,9 @@ def _changed_row(self:SQLiteJobStore, op: _Op) -> _Row:
     row |= {'id': key_of_id(op.job_id), 'metadata': None, 'fields': None, 'result': None}   # as they are
     if op.kind != 'end': return row
     try: row |= _json_columns(_json_values(op.job, op.changes, odd), self.classes)
-    except NotStorable as e:   # then this is how the job ended
-        op.changes = {**op.changes, 'status': JobStatus.FAILED.value, 'fault': Fault.BAD_PAYLOAD.value, 'error': str(e),
+    except Exception as e:   # then this is how the job ended
+        why = str(e) if isinstance(e, NotStorable) else f"the result cannot be stored: {e!r}"
+        op.changes = {**op.changes, 'status': JobStatus.FAILED.value, 'fault': Fault.BAD_PAYLOAD.value, 'error': why,
                       'result': None, 'progress': op.job.progress}
         row |= _plain_columns(op.job, op.changes)[0]
     if row['completed_at'] is None: row['completed_at'] = _now()

@@ -1266,6 +1266,10 @@ def _on_new_stored(self:BaseJobManager, record: JobRecord, error: BaseException 
 def _unaccept(self:BaseJobManager, record: JobRecord) -> None:
     self._book.discard(record)
     if record.worker is not None and record.worker.job is record: self._free_unsent(record.worker)
+    self._wakeups.add(record.end_waiters + record.chunk_waiters)   # of those who were too quick
+    record.end_waiters, record.chunk_waiters = [], []
+
+def _is_refused(record: JobRecord) -> bool: return record.kept is not None and record.kept.refusal is not None
 
 # %% ../../nbs/managers/base.ipynb #5a1b0d04
 @patch
@@ -1543,6 +1547,7 @@ async def wait_for_job(
             async with asyncio.timeout(timeout): await sleeper
     finally:
         if not record.is_told: self._forget_waiter(record.end_waiters, sleeper)
+    if _is_refused(record): self._book.get(job_id)   # raises
     if not record.is_told: raise ManagerClosed(_IS_KEPT)
     return record.job
 
@@ -1563,7 +1568,7 @@ async def stream_job(
         with self._lock:
             chunks, position = record.chunks.read(position)
             if not chunks:
-                if record.is_told or self._gone.is_set(): return
+                if record.is_told or self._gone.is_set() or _is_refused(record): return
                 sleeper = asyncio.get_running_loop().create_future()
                 if record.seq: record.chunk_waiters.append(sleeper)
         for chunk in chunks: yield chunk
