@@ -821,7 +821,7 @@ ROWS = [
         ['test_store::test_two_apps_share_a_file_and_nobody_takes_a_live_job',
          'test_store::test_of_many_apps_that_start_at_once_one_takes_each_job']),
     Row(STORE, 'Somebody waits for a job that another app runs, reads its stream, cancels it; that app dies.',
-        'Whoever waits or reads gets all of it, over a retry and the next start. A cancel is `False`, and `events` says '
+        'Whoever waits or reads gets all of it, over a retry and the next start. A cancel is `False`; `events` says '
         'why it has none.',
         ['test_store_manager::test_the_job_of_another_app_can_be_waited_for_and_read_as_it_speaks',
          'test_store_manager::test_who_waits_for_another_apps_job_hears_when_that_died_and_a_new_one_began']),
