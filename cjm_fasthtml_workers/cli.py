@@ -59,12 +59,14 @@ def read_objects(
     where: str = '1',  # SQL
     values: Sequence[Any] = ()
 ) -> Iterator[dict[str, Any]]:  # Oldest first
-    "Jobs with all their columns, and `text`: what they have sent."
+    "Jobs with all their columns; `text` is what they have sent, `log` what they have printed."
+    has_lines = check_schema(con, '') >= 3
     cursor = con.execute(f'SELECT * FROM jobs WHERE {where} ORDER BY seq', values)
     names = [c[0] for c in cursor.description]
     for row in cursor:
         job = _as_object(names, row)
-        yield {**job, 'text': ''.join(text for _, text in read_texts(con, job['seq']))}
+        text = ''.join(text for _, text in read_texts(con, job['seq']))
+        yield {**job, 'text': text, 'log': '\n'.join(_lines_of(con, job['seq'])) if has_lines else ''}
 
 def read_texts(
     con: sqlite3.Connection,
@@ -75,6 +77,10 @@ def read_texts(
     rows = con.execute('SELECT first, texts FROM chunks WHERE job=? ORDER BY first', (seq,))
     found = [(first + n, text) for first, texts in rows for n, (text, _) in enumerate(_plain_chunks(texts))]
     return [(n, text) for n, text in found if n >= position]
+
+def _lines_of(con: sqlite3.Connection, seq: int) -> list[str]:
+    rows = con.execute('SELECT texts FROM lines WHERE job=? ORDER BY first', (seq,))
+    return [line for texts, in rows for line in unstored(texts)]
 
 def _plain_chunks(texts: str) -> list[tuple[str, Any]]:
     return [(unstored(json.dumps(text)), more) for text, more in json.loads(texts)]

@@ -19,11 +19,13 @@ class Worky:
 
     def execute(self, nonce, seconds=0.0):
         self.ran.say('ran', nonce)
+        print('ran', nonce, flush=True)
         time.sleep(seconds)
         return {'nonce': nonce}
 
     def execute_stream(self, nonce, seconds=0.0):
         self.ran.say('ran', nonce)
+        print('ran', nonce, flush=True)
         for piece in (nonce[:4], nonce[4:]):
             time.sleep(seconds)
             yield piece

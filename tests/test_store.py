@@ -33,7 +33,7 @@ from cjm_fasthtml_workers.core.errors import (
 )
 from cjm_fasthtml_workers.extensions import sqlite_store
 from cjm_fasthtml_workers.extensions.json_values import storable, unstored
-from cjm_fasthtml_workers.extensions.protocols import JobStore, StoredChunks, StoredJob
+from cjm_fasthtml_workers.extensions.protocols import JobStore, StoredChunks, StoredJob, StoredLines
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.jobs import BaseJob, utc_now
 from tests.faults.harness import App
@@ -143,6 +143,24 @@ def test_what_is_not_json_is_refused_by_name(store, params, where):
     assert e.value.where == where and str(e.value).startswith(f'{where} cannot be stored: ')
     assert store.get('j') is None and isinstance(e.value, TypeError)
 
+@dataclass
+class Moody:
+    x: Any = None
+    def __getattribute__(self, name):
+        if name == 'x': raise RuntimeError("not today")
+        return super().__getattribute__(name)
+
+def test_what_the_apps_own_classes_raise_is_heard(store):
+    "It must not end in the log of a thread, while somebody waits"
+    for params in ({'x': Moody()}, {'x': Moody(), 'y': 'x'*10**6}):
+        assert isinstance(told := accept(store, BaseJob('j', 'p'), params), RuntimeError) and 'not today' in str(told)
+    job = BaseJob('j', 'p')
+    accept(store, job)
+    accept(store, BaseJob('k', 'p'))
+    told = end(store, job, result={'x': Moody()})
+    assert (told['status'], told['fault']) == ('failed', 'bad_payload') and 'not today' in told['error']
+    assert store.counts() == {'failed': 1, 'pending': 1}
+
 def test_bad_fields_of_a_job(store):
     with pytest.raises(NotStorable, match=r"job\.metadata\['x'\]"):
         accept(store, BaseJob('j', 'p', metadata={'x': open}))
@@ -249,6 +267,48 @@ def test_text_is_bounded_and_says_what_is_gone(store):
     dropped, chunks = store.read_chunks('j')
     assert dropped + len(chunks) == 40 and 5 <= len(chunks) <= 14 and chunks[0][1] == {'n': dropped}
 
+def test_as_much_text_is_kept_as_a_manager_keeps(store):
+    "A row that is dropped as a whole must not take with it what is needed"
+    job = BaseJob('j', 'p')
+    accept(store, job)
+    for n, size in enumerate([900_000, 900_000, 200_000]):
+        store.note_chunk('j', n, 'x'*size)
+        wait_until(lambda: not store._texts and not store._is_busy)
+    end(store, job)
+    assert store.read_chunks('j').dropped == 1   # 2**20 characters
+
+def test_lines_are_bounded_and_numbered_over_all_attempts(store):
+    job = BaseJob('j', 'p')
+    accept(store, job, max_retries=1)
+    asked(store.note_attempt, job)
+    for n in range(0, 3000, 100):
+        store.note_lines('j', n, [f'line {k}' for k in range(n, n + 100)])
+        if n % 300 == 0: wait_until(lambda: not store._lines and not store._is_busy)
+    wait_until(lambda: store.read_lines('j') == StoredLines(2000, [f'line {k}' for k in range(2000, 3000)]))
+    assert rows(store.path, 'SELECT count(*) FROM lines')[0][0] < 12
+    job.attempt = 2
+    store.note_waiting(job)
+    store.note_lines('j', 3000, ['the second attempt', 'é\ud800'])
+    end(store, job)   # in the same transaction
+    dropped, lines = store.read_lines('j')
+    assert (dropped, lines[0], lines[-2:]) == (2002, 'line 2002', ['the second attempt', 'é\ud800'])
+    store.note_lines('j', 3002, ['late'])   # whoever prints when the end is decided
+    wait_until(lambda: store.read_lines('j').lines[-1] == 'late')
+    store.clear('t')
+    wait_until(lambda: not rows(store.path, 'SELECT * FROM lines'))
+    assert store.read_lines('j') == store.read_lines('nobody') == StoredLines(0, [])
+
+def test_lines_wait_for_a_disk_that_refuses_and_are_bounded_meanwhile(store):
+    job = BaseJob('j', 'p')
+    accept(store, job)
+    with held(store.path):
+        for n in range(5000):
+            store.note_lines('j', n, [f'{n}'])
+            if n % 1000 == 500: time.sleep(.3)   # it is tried, and put back
+        assert sum(map(len, store._lines.values())) <= 1000
+    wait_until(lambda: store.read_lines('j') == StoredLines(4000, [f'{n}' for n in range(4000, 5000)]))
+    end(store, job)
+
 def test_progress_and_text_are_there_soon_without_an_end(store):
     job = BaseJob('j', 'p')
     accept(store, job)
@@ -333,7 +393,7 @@ def test_no_more_room(store):
 
 LIMITED = '''import resource, sys, threading
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
-from cjm_fasthtml_workers.extensions.protocols import StoredJob
+from cjm_fasthtml_workers.extensions.protocols import StoredJob, StoredLines
 from cjm_fasthtml_workers.managers.jobs import BaseJob
 s = SQLiteJobStore(sys.argv[1]); s.attach('t')
 def accept(name, size):
@@ -552,7 +612,7 @@ def test_a_fork_is_refused(store):
 APP = '''import sys, time, threading
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
-from cjm_fasthtml_workers.extensions.protocols import StoredJob
+from cjm_fasthtml_workers.extensions.protocols import StoredJob, StoredLines
 from cjm_fasthtml_workers.managers.jobs import BaseJob
 name, store = sys.argv[2], SQLiteJobStore(sys.argv[1])
 found = store.attach('t')

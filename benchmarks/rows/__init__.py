@@ -14,6 +14,7 @@ from benchmarks.rows import (
     stalls,
     start,
     store,
+    stored,
     throughput,
 )
 from benchmarks.rows.base import Row
@@ -21,4 +22,4 @@ from benchmarks.rows.base import Row
 ROWS: dict[str, Row] = {row.name: row for row in (
     roundtrip.ROW, throughput.ROW, chunks.ROW, paced.ROW, cancel.LIGHT, cancel.HEAVY, cancel_end.ROW, death.ROW,
     stall.ROW, stalls.ROW, start.ROW, memory.ROW, flat.ROW, bulk.SMALL, bulk.LARGE,
-    balance.ROW, store.ROW)}
+    balance.ROW, store.ROW, stored.ROW)}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PluginRegistryProtocol', 'ResourceManagerProtocol', 'EventBroadcasterProtocol', 'StoredJob', 'StoredChunks',
-           'JobSummary', 'Recovered', 'JobStore']
+           'StoredLines', 'JobSummary', 'Recovered', 'JobStore']
 
 # %% ../../nbs/extensions/protocols.ipynb #487a0355
 from collections.abc import Callable, Collection
@@ -86,11 +86,17 @@ class StoredJob:
     params: dict[str, Any] | None = None  # Of the execute request; None once the job has ended
     options: JobOptions = field(default_factory=JobOptions)
     stream: bool = False  # Whether the execute request asks for a stream
+    sealed: Any = None  # If given, `sealed.open()` makes `params` as they were when the job came, and takes its time
 
 class StoredChunks(NamedTuple):
     "The text that a job has sent, so far."
     dropped: int  # Chunks before the first that is kept
     chunks: list[tuple[str, dict[str, Any] | None]]  # Text and metadata, in order
+
+class StoredLines(NamedTuple):
+    "What a job has printed and logged, so far."
+    dropped: int  # Lines before the first that is kept
+    lines: list[str]
 
 @dataclass(frozen=True)
 class JobSummary:
@@ -133,7 +139,7 @@ class JobStore(Protocol):
         stored: StoredJob,  # As it is now; later changes are not seen
         done: Callable[[BaseException | None], None]  # None: it is stored; else nothing is
     ) -> None:
-        "Keep a new job. `NotStorable` at once if it cannot be kept."
+        "Keep a new job. `NotStorable`, at once or by `done`, if it cannot be kept."
 
     def note_attempt(self,
         job: Any,  # With `attempt`, `started_at`, `worker_pid`
@@ -161,14 +167,23 @@ class JobStore(Protocol):
     ) -> None:
         "The job sent a piece of text. It is stored soon, and at the latest with the end."
 
+    def note_lines(self, job_id: str, number: int, lines: list[str]) -> None:
+        "The job printed these; `number` is that of the first, over all attempts. Stored as chunks are."
+
     def note_progress(self, job_id: str, fraction: float | None, message: str) -> None:
         "The job said how far it is. Stored soon."
 
     def get(self, job_id: str) -> StoredJob | None:
         "A job, whoever runs it."
 
+    def status_of(self, job_id: str) -> str | None:
+        "The state of a job, whoever runs it."
+
     def read_chunks(self, job_id: str) -> StoredChunks:
         "The text of a job, so far."
+
+    def read_lines(self, job_id: str) -> StoredLines:
+        "The last lines that a job has printed, so far."
 
     def jobs(self,
         worker_type: str | None = None,  # None: of all managers

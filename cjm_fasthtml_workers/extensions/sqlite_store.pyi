@@ -1,6 +1,6 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """A job store in one SQLite file: jobs that were accepted survive the death of the app, without a server."""
-__all__ = ['VERSION', 'APPLICATION_ID', 'SCHEMA', 'UPGRADES', 'store_error', 'check_header', 'check_schema', 'upgrade', 'SQLiteJobStore', 'key_of_id', 'id_of_key', 'read_jobs']
+__all__ = ['SCHEMA', 'VERSION', 'APPLICATION_ID', 'UPGRADES', 'store_error', 'check_header', 'check_schema', 'upgrade', 'SQLiteJobStore', 'key_of_id', 'id_of_key', 'read_jobs']
 import logging
 import os
 import secrets
@@ -19,13 +19,15 @@ from fastcore.basics import patch
 from ..core.config import JobOptions as JobOptions
 from ..core.errors import ClassUnknown as ClassUnknown, JobNotFound as JobNotFound, NotStorable as NotStorable, StoreBusy as StoreBusy, StoreClosed as StoreClosed, StoreCorrupt as StoreCorrupt, StoreError as StoreError, StoreForeign as StoreForeign, StoreFull as StoreFull, StoreTooNew as StoreTooNew, StoreUnreachable as StoreUnreachable
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus
-from .json_values import Classes as Classes, made as made, storable as storable, storable_fields as storable_fields, unstored as unstored, unstored_fields as unstored_fields
+from .json_values import Classes as Classes, is_small as is_small, made as made, storable as storable, storable_fields as storable_fields, unstored as unstored, unstored_fields as unstored_fields
 from .processes import LifeSign as LifeSign, ProcessId as ProcessId, is_alive as is_alive, this_process as this_process
-from .protocols import JobSummary as JobSummary, Recovered as Recovered, StoredChunks as StoredChunks, StoredJob as StoredJob
+from .protocols import JobSummary as JobSummary, Recovered as Recovered, StoredChunks as StoredChunks, StoredJob as StoredJob, StoredLines as StoredLines
 _log = logging.getLogger(__name__)
-VERSION = 2
+_JOB_TABLES = '\nCREATE TABLE apps (            -- the processes that have jobs here\n    id INTEGER PRIMARY KEY AUTOINCREMENT,\n    boot TEXT NOT NULL,        -- of the machine\n    namespace TEXT NOT NULL,   -- where the pid holds: each container has its own\n    pid INTEGER NOT NULL,\n    started TEXT NOT NULL      -- when the process started, in the system\'s own words\n);\nCREATE TABLE jobs (\n    seq INTEGER PRIMARY KEY,   -- order of arrival\n    id TEXT NOT NULL UNIQUE,\n    worker_type TEXT NOT NULL, -- of the manager it belongs to\n    app INTEGER,               -- whose it is while it has not ended: apps.id; NULL: nobody\'s\n    class TEXT NOT NULL,       -- of the job object: "package.module:Class"\n    plugin_id TEXT NOT NULL,\n    plugin_name TEXT NOT NULL, -- as the worker knows it\n    status TEXT NOT NULL,      -- pending, running, completed, failed, cancelled\n    priority INTEGER NOT NULL, -- greater is sooner\n    owner TEXT,                -- which person\'s\n    attempt INTEGER NOT NULL,  -- 1 in the first run; stored before it runs\n    max_retries INTEGER NOT NULL,\n    timeout_seconds REAL,\n    stream INTEGER NOT NULL,   -- 1: it sends text while it runs\n    created_at TEXT,           -- times are ISO 8601 with an offset from UTC\n    started_at TEXT,\n    completed_at TEXT,\n    worker_pid INTEGER,\n    exit_code INTEGER,\n    progress REAL,             -- from 0 to 1\n    status_message TEXT,\n    fault TEXT,                -- why it failed, in one word\n    error TEXT,                -- and in a line\n    traceback TEXT,\n    metadata TEXT,             -- JSON\n    fields TEXT,               -- JSON: what the job\'s class has beyond BaseJob\n    params TEXT,               -- JSON; NULL once it has ended\n    result TEXT                -- JSON\n);\nCREATE INDEX jobs_by_status ON jobs(status);\nCREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL;\n'
+_TEXT_TABLES = '\nCREATE TABLE chunks (          -- the text that a job has sent\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first chunk in this row\n    texts TEXT NOT NULL,       -- JSON: a list of [text, metadata]\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\nCREATE TABLE lines (           -- what the job has printed and logged: its last lines\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first line in this row\n    texts TEXT NOT NULL,       -- JSON: a list of lines\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\n'
+SCHEMA = _JOB_TABLES + _TEXT_TABLES
+VERSION = 3
 APPLICATION_ID = 1667919223
-SCHEMA = '\nCREATE TABLE apps (            -- the processes that have jobs here\n    id INTEGER PRIMARY KEY AUTOINCREMENT,\n    boot TEXT NOT NULL,        -- of the machine\n    namespace TEXT NOT NULL,   -- where the pid holds: each container has its own\n    pid INTEGER NOT NULL,\n    started TEXT NOT NULL      -- when the process started, in the system\'s own words\n);\nCREATE TABLE jobs (\n    seq INTEGER PRIMARY KEY,   -- order of arrival\n    id TEXT NOT NULL UNIQUE,\n    worker_type TEXT NOT NULL, -- of the manager it belongs to\n    app INTEGER,               -- whose it is while it has not ended: apps.id; NULL: nobody\'s\n    class TEXT NOT NULL,       -- of the job object: "package.module:Class"\n    plugin_id TEXT NOT NULL,\n    plugin_name TEXT NOT NULL, -- as the worker knows it\n    status TEXT NOT NULL,      -- pending, running, completed, failed, cancelled\n    priority INTEGER NOT NULL, -- greater is sooner\n    owner TEXT,                -- which person\'s\n    attempt INTEGER NOT NULL,  -- 1 in the first run; stored before it runs\n    max_retries INTEGER NOT NULL,\n    timeout_seconds REAL,\n    stream INTEGER NOT NULL,   -- 1: it sends text while it runs\n    created_at TEXT,           -- times are ISO 8601 with an offset from UTC\n    started_at TEXT,\n    completed_at TEXT,\n    worker_pid INTEGER,\n    exit_code INTEGER,\n    progress REAL,             -- from 0 to 1\n    status_message TEXT,\n    fault TEXT,                -- why it failed, in one word\n    error TEXT,                -- and in a line\n    traceback TEXT,\n    metadata TEXT,             -- JSON\n    fields TEXT,               -- JSON: what the job\'s class has beyond BaseJob\n    params TEXT,               -- JSON; NULL once it has ended\n    result TEXT                -- JSON\n);\nCREATE INDEX jobs_by_status ON jobs(status);\nCREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL;\nCREATE TABLE chunks (          -- the text that a job has sent\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first chunk in this row\n    texts TEXT NOT NULL,       -- JSON: a list of [text, metadata]\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\n'
 _TEXTS = ('plugin_id', 'status', 'owner', 'created_at', 'started_at', 'completed_at', 'status_message', 'fault', 'error', 'traceback')
 _INTS = ('priority', 'attempt', 'worker_pid', 'exit_code')
 _PLAIN = (*_TEXTS, *_INTS, 'progress')
@@ -56,7 +58,7 @@ def _make_file(path: Path) -> None:
     ...
 
 def _sync(path: Path) -> None: ...
-UPGRADES: dict[int, tuple[str, ...]] = {1: ("ALTER TABLE apps ADD COLUMN namespace TEXT NOT NULL DEFAULT ''", 'CREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL', "UPDATE jobs SET params=NULL WHERE status IN ('completed', 'failed', 'cancelled')")}
+UPGRADES: dict[int, tuple[str, ...]] = {1: ("ALTER TABLE apps ADD COLUMN namespace TEXT NOT NULL DEFAULT ''", 'CREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL', "UPDATE jobs SET params=NULL WHERE status IN ('completed', 'failed', 'cancelled')"), 2: ('CREATE TABLE lines (job INTEGER NOT NULL, first INTEGER NOT NULL, texts TEXT NOT NULL, PRIMARY KEY (job, first)) WITHOUT ROWID',)}
 
 def upgrade(con: sqlite3.Connection, path: Path) -> None:
     """Bring the tables up to `VERSION`, in one transaction; `StoreBusy` while an app works with the old ones."""
@@ -74,6 +76,8 @@ class _Op:
     done: Callable[[Any], None] | None
     job: Any = None
     row: dict[str, Any] = field(default_factory=dict)
+    rest: dict[str, Any] | None = None
+    sealed: Any = None
     changes: dict[str, Any] = field(default_factory=dict)
     call: Callable[[sqlite3.Connection], Any] | None = None
     since: float = field(default_factory=time.monotonic)
@@ -95,6 +99,7 @@ class SQLiteJobStore:
     _managers: dict[str, Callable[[], None]]
     _ops: deque[_Op]
     _texts: deque[tuple[str, int, str, Any]]
+    _lines: dict[str, deque[tuple[int, str]]]
     _kept: dict[str, deque[tuple[int, int]]]
     _thread: threading.Thread | None
 
@@ -118,7 +123,9 @@ class SQLiteJobStore:
         """Let go of the file. Managers that are attached are detached; what reads later opens it again."""
         ...
 
-    def _row_of(self, stored: StoredJob) -> dict[str, Any]: ...
+    def _row_of(self, stored: StoredJob) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The columns, and the values of those that are still to be made."""
+        ...
 
     def _note(self, op: _Op) -> None: ...
 
@@ -127,7 +134,11 @@ class SQLiteJobStore:
         ...
 
     def accept(self, stored: StoredJob, done: Callable[[BaseException | None], None]) -> None:
-        """Keep a new job; `NotStorable` at once if it cannot be kept."""
+        """Keep a new job; `NotStorable` if it cannot be kept: at once or, if it is large, by `done`."""
+        ...
+
+    def _finish_row(self, op: _Op) -> None:
+        """Make what was too much for `accept`. In the thread."""
         ...
 
     def note_attempt(self, job: Any, done: Callable[[BaseException | None], None]) -> None:
@@ -150,6 +161,10 @@ class SQLiteJobStore:
         """The job said how far it is. Stored soon."""
         ...
 
+    def note_lines(self, job_id: str, number: int, lines: list[str]) -> None:
+        """The job printed these. They are stored soon, and at the latest with the end."""
+        ...
+
     def _wake_for_text(self) -> None: ...
 
     def _work(self) -> None: ...
@@ -168,13 +183,11 @@ class SQLiteJobStore:
 
     def _tell(self, told: list[tuple[Callable[[Any], None], Any]]) -> None: ...
 
-    def _rows_of(self, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row]]:
-        """New rows and changed ones, by job id."""
+    def _rows_of(self, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row], dict[str, Exception]]:
+        """New rows and changed ones, by job id; and why a new one is refused, by key."""
         ...
 
     def _changed_row(self, op: _Op) -> _Row: ...
-
-    def _end_of(self, op: _Op) -> dict[str, Any]: ...
 
     def _inserts(self, new: dict[str, _Row]) -> list[_Statement]: ...
 
@@ -200,7 +213,11 @@ class SQLiteJobStore:
 
     def _texts_json(self, texts: list[list[Any]]) -> str: ...
 
+    def _line_statements(self, printed: dict[str, deque[tuple[int, str]]]) -> list[_Statement]: ...
+
     def _put_back(self, batch: list[_Op], texts: list[tuple[str, int, str, Any]], e: Exception) -> None: ...
+
+    def _put_back_texts(self, texts: list[tuple[str, int, str, Any]]) -> None: ...
 
     def _is_impatient(self, op: _Op) -> bool: ...
 
@@ -256,9 +273,19 @@ class SQLiteJobStore:
         """A job, whoever runs it; `ClassUnknown` if its class is not imported."""
         ...
 
+    def status_of(self, job_id: str) -> str | None:
+        """The state of a job, whoever runs it."""
+        ...
+
     def read_chunks(self, job_id: str) -> StoredChunks:
         """The text of a job, so far: what follows the last gap."""
         ...
+
+    def read_lines(self, job_id: str) -> StoredLines:
+        """The last lines that a job has printed, so far."""
+        ...
+
+    def _texts_of(self, table: str, job_id: str) -> tuple[int, list[Any]]: ...
 
     def jobs(self, worker_type: str | None=None, statuses: Collection[str]=(), limit: int=50, before: int | None=None) -> list[JobSummary]:
         """A page of the jobs of all apps, newest first."""
@@ -294,6 +321,7 @@ def key_of_id(job_id: Any) -> str:
 def id_of_key(key: str) -> str:
     """The id that stands there."""
     ...
+_NEEDED = frozenset({'plugin_id', 'status', 'priority', 'attempt'})
 
 def _fits(name: str, value: Any) -> bool: ...
 
@@ -305,7 +333,7 @@ _OWN = frozenset({'id', 'result', 'metadata', *_PLAIN})
 @cache
 def _own_fields(cls: Any) -> tuple[str, ...]: ...
 
-def _own_names(job: Any) -> list[str]:
+def _own_names(job: Any) -> Sequence[str]:
     """What its class has beyond `BaseJob`, also beside its fields."""
     ...
 
@@ -313,19 +341,25 @@ def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], d
     """The columns, and those values that do not fit into theirs."""
     ...
 
-def _json_columns(job: Any, changes: dict[str, Any], odd: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
+def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict[str, Any]:
+    """What will be the columns of JSON."""
+    ...
+
+def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
 
 def _job_of(row: dict[str, Any], classes: Classes) -> Any:
     """The job object, of its own class; nothing of the class is called."""
     ...
 
 def _stored_of(row: dict[str, Any], classes: Classes) -> StoredJob: ...
+_FIXED = (str, bytes, int, float, bool, type(None))
 
 def _attempt_of(job: Any) -> dict[str, Any]: ...
 _TEXT_SECONDS = 0.25
 _MAX_TEXTS = 200000
 _MAX_CHARS = 2 ** 20
-_PROGRESS, _FORGET = (-1, -2)
+_MAX_LINES = 1000
+_PROGRESS, _FORGET, _PRINTED = (-1, -2, -3)
 _Row = dict[str, Any]
 
 def _now() -> str: ...
@@ -340,21 +374,31 @@ class _Statement:
 def _statements(rows: Sequence[Sequence[Any]], sql: str, *more: Any, keyed: bool=False) -> list[_Statement]:
     """`sql` with its `{rows}`, for at most so many rows each."""
     ...
+
+@cache
+def _with_rows(sql: str, rows: int, columns: int) -> str: ...
 _INSERT = f"INSERT INTO jobs({','.join(_COLUMNS)}) VALUES {{rows}}"
 _JSON = ('metadata', 'fields', 'result')
-_SETS = ','.join((f'{c}=coalesce(v.column{n}, jobs.{c})' if c in _JSON else f'{c}=v.column{n}' for n, c in enumerate(_CHANGING, 2)))
-_UPDATE = f"UPDATE jobs SET {_SETS}, params=CASE WHEN v.column2 IN ('pending', 'running') THEN params END FROM (VALUES {{rows}}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status IN ('pending', 'running')"
-_INSERT_CHUNKS = 'INSERT OR REPLACE INTO chunks(job, first, texts) SELECT jobs.seq, v.column2, v.column3 FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?'
+
+def _update(value: str, rows: str, app: str) -> str:
+    """An `UPDATE`; `value` becomes the n-th of a row when `#` is n."""
+    ...
+_UPDATE = _update('v.column#', 'FROM (VALUES {rows}) AS v', '?')
+_UPDATE_ONE = _update('?#', '', f'?{2 + len(_CHANGING)}')
+_INSERT_TEXTS = 'INSERT OR REPLACE INTO {table}(job, first, texts) SELECT jobs.seq, v.column2, v.column3 FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?'
+_INSERT_CHUNKS, _INSERT_LINES = (_INSERT_TEXTS.replace('{table}', table) for table in ('chunks', 'lines'))
 _SET_PROGRESS = "UPDATE jobs SET progress=v.column2, status_message=v.column3 FROM (VALUES {rows}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status='running'"
 _DROP_CHUNKS = 'DELETE FROM chunks WHERE job=(SELECT seq FROM jobs WHERE id=? AND app=?) AND first<?'
 
 @dataclass(slots=True)
 class _Run:
-    """Chunks of one job that follow each other."""
+    """Chunks, or lines, of one job that follow each other."""
     first: int
-    texts: list[list[Any]] = field(default_factory=list)
+    texts: list[Any] = field(default_factory=list)
 
-def _append(runs: list[_Run], number: int, text: str, metadata: Any) -> None: ...
+def _append(runs: list[_Run], number: int, text: Any) -> None: ...
+_JOB = '(SELECT seq FROM jobs WHERE id=?1 AND app=?2)'
+_DROP_LINES = f'DELETE FROM lines WHERE job={_JOB} AND first<(SELECT max(first) FROM lines WHERE job={_JOB} AND first<=?3)'
 _INTERRUPTED = 'the app died while the job ran'
 _FINISHED_CHARS = 32 * 2 ** 20
 

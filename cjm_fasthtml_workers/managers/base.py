@@ -29,8 +29,8 @@ from fastcore.basics import patch, patch_to
 from ..core import context
 from ..core.channels import Sealed, Unreadable, plain_copy, seal
 from ..core.config import JobOptions, RestartPolicy, WorkerConfig
-from ..core.errors import (ChannelClosed, JobQueueFull, ManagerClosed, MessageTooLarge, StoreClosed,
-                                              WorkerStartError)
+from ..core.errors import (ChannelClosed, JobNotFound, JobQueueFull, ManagerClosed,
+                                              MessageTooLarge, StoreClosed, WorkerStartError)
 from ..core.masking import MASK, secret_values
 from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..core.worker import error_line, error_traceback, readable_line
@@ -1001,6 +1001,7 @@ def _printed(line: bytes) -> str:
 @patch
 def _note_lines(self:BaseJobManager, record: JobRecord, texts: list[str]) -> None:
     for text in texts: record.logs.append(text)
+    if self._store is not None: self._store_lines(record, len(texts))
     if record.is_finished or self._hub.is_quiet: return
     shown = [text[:_MAX_LINE] for text in texts[-_MOST_LINES:]]
     self._tell('log', record, lines=shown, dropped=len(texts) - len(shown))
@@ -1018,7 +1019,7 @@ def get_job_logs(
     job_id:str  # Unique job identifier
 ) -> JobLogs:  # Its last lines, and how many are gone
     "What the job printed and logged; `JobNotFound` for an unknown id."
-    return self._book.get(job_id).logs.read()
+    return self._book.get(job_id).logs.read() if self._store is None else self._logs_of(job_id)
 
 # %% ../../nbs/managers/base.ipynb #a9c1c8f0
 @patch
@@ -1249,8 +1250,9 @@ def _is_waiting(self:BaseJobManager, record: JobRecord) -> bool:
 @patch
 def _store_new(self:BaseJobManager, record: JobRecord) -> None:
     "Called with the lock held; the record leaves the book if it cannot be kept."
-    kept = record.kept
-    stored = StoredJob(self.worker_type, record.job, record.plugin_name, kept.params, record.options, record.stream)
+    kept, sealed = record.kept, record.params if isinstance(record.params, Sealed) else None
+    stored = StoredJob(self.worker_type, record.job, record.plugin_name, kept.params, record.options, record.stream,
+                       sealed)
     kept.params = None
     try: self._store.accept(stored, functools.partial(self._on_new_stored, record))
     except BaseException:
@@ -1282,6 +1284,10 @@ def _on_new_stored(self:BaseJobManager, record: JobRecord, error: BaseException 
 def _unaccept(self:BaseJobManager, record: JobRecord) -> None:
     self._book.discard(record)
     if record.worker is not None and record.worker.job is record: self._free_unsent(record.worker)
+    self._wakeups.add(record.end_waiters + record.chunk_waiters)   # of those who were too quick
+    record.end_waiters, record.chunk_waiters = [], []
+
+def _is_refused(record: JobRecord) -> bool: return record.kept is not None and record.kept.refusal is not None
 
 # %% ../../nbs/managers/base.ipynb #5a1b0d04
 @patch
@@ -1347,6 +1353,13 @@ def _store_chunks(self:BaseJobManager, record: JobRecord, texts: list[str],
     for n, text in enumerate(texts, first): self._store.note_chunk(record.job.id, n, text, metadata)
 
 @patch
+def _store_lines(self:BaseJobManager, record: JobRecord, many: int) -> None:
+    "The last so many that it has printed."
+    logs = record.logs
+    new = list(itertools.islice(reversed(logs.lines), many))[::-1]
+    self._store.note_lines(record.job.id, logs.dropped + len(logs.lines) - len(new), new)
+
+@patch
 def _store_progress(self:BaseJobManager, record: JobRecord) -> None:
     self._store.note_progress(record.job.id, record.job.progress, record.job.status_message)
 
@@ -1357,15 +1370,22 @@ def _recover(self:BaseJobManager) -> None:
     found = self._store.attach(self.worker_type, self._wakeups.flush, 1000 if most is None else min(most, 1000))
     interrupted, waiting = ([self._record_from(s) for s in some] for some in (found.interrupted, found.waiting))
     for record in [*map(self._record_from, found.finished), *interrupted]: self._book.bring_back(record)
-    for record in waiting: self._book.add(record)
+    for record, stored in zip(waiting, found.waiting):
+        record.params = seal(stored.params or {}, copy=True)
+        self._book.add(record)
+        if record.job.attempt > 1: self._go_on_with_lines(record)
     self._recovered = interrupted + waiting
 
 @patch
 def _record_from(self:BaseJobManager, stored: StoredJob) -> JobRecord:
-    job = stored.job
-    kept = Kept(is_stored=True, has_text=job.status != JobStatus.PENDING)
-    params = None if is_finished(job) else seal(stored.params or {}, copy=True)
-    return JobRecord(job, stored.options, stored.plugin_name, params, stored.stream, kept=kept)
+    kept = Kept(is_stored=True, has_text=stored.job.status != JobStatus.PENDING)
+    return JobRecord(stored.job, stored.options, stored.plugin_name, stream=stored.stream, kept=kept)
+
+@patch
+def _go_on_with_lines(self:BaseJobManager, record: JobRecord) -> None:
+    found = self._store.read_lines(record.job.id)
+    record.logs.dropped = found.dropped
+    for line in found.lines: record.logs.append(line)
 
 @patch
 def _run_recovered(self:BaseJobManager) -> None:
@@ -1394,11 +1414,34 @@ def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
     record = self._book.find(job_id)
     return self._from_file(job_id) if record is None and self._store is not None else record
 
+_LOOK_SECONDS = 0.25   # between two looks at a job of another app
+_ELSEWHERE = "another app runs this job, and its events are told there; wait_for_job and stream_job follow it here"
+
 @patch
-async def _ended_in_file(self:BaseJobManager, job_id: str) -> Any:  # The job; None: it has not ended, or is in the book
-    if self._book.find(job_id) is not None: return None
-    record = await asyncio.to_thread(self._from_file, job_id)
-    return record.job if record is not None and record.is_told else None
+async def _wait_in_file(self:BaseJobManager, job_id: str) -> Any:
+    "The job, which ended long ago, or which another app runs; `JobNotFound` if there is none, or no more."
+    while True:
+        if await asyncio.to_thread(self._store.status_of, job_id) in (JobStatus.PENDING, JobStatus.RUNNING):
+            if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
+            await asyncio.sleep(_LOOK_SECONDS)
+            continue
+        record = await asyncio.to_thread(self._from_file, job_id) or self._book.get(job_id)
+        if record.is_told: return record.job
+
+@patch
+async def _look_again(self:BaseJobManager, record: JobRecord) -> bool:  # False: it is gone, or this manager is
+    "Take up what another app's job has sent meanwhile."
+    await asyncio.sleep(_LOOK_SECONDS)
+    stored = None if self._gone.is_set() else await asyncio.to_thread(self._store.get, record.job.id)
+    if stored is None: return False
+    dropped, new = await asyncio.to_thread(self._store.read_chunks, record.job.id)   # now: its end is not before these
+    chunks = record.chunks
+    if stored.job.attempt != record.job.attempt: chunks.restart()
+    known = chunks.end - chunks.base
+    if dropped > known: chunks.first, known = chunks.base + dropped, dropped   # nobody waits for those in between
+    for text, metadata in new[known - dropped:]: chunks.append(text, metadata)
+    record.job = stored.job
+    return True
 
 @patch
 async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
@@ -1412,6 +1455,15 @@ async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
         record.chunks.first, record.kept.has_text = text.dropped, False
         for chunk, metadata in text.chunks: record.chunks.append(chunk, metadata)
     return record
+
+@patch
+def _logs_of(self:BaseJobManager, job_id: str) -> JobLogs:
+    "From the file, if the job has ended and they are not here, or if another app runs it."
+    record = self._known(job_id) or self._book.get(job_id)
+    logs = record.logs.read()
+    if logs.lines or not (record.is_told or not record.seq): return logs
+    found = self._store.read_lines(job_id)
+    return JobLogs(found.lines, found.dropped)
 
 @patch
 def _close_store(self:BaseJobManager) -> None:
@@ -1504,19 +1556,23 @@ async def wait_for_job(
     "Wait until a job has ended; `TimeoutError` after `timeout`, `JobNotFound` for an unknown id."
     self._hub.use_loop()
     if self._recovered: self._run_recovered()
-    if self._store is not None and (job := await self._ended_in_file(job_id)) is not None: return job
     with self._lock:
-        record = self._book.get(job_id)
-        if record.is_told: return record.job
-        if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
-        sleeper = asyncio.get_running_loop().create_future()
-        record.end_waiters.append(sleeper)
+        record = self._book.find(job_id)
+        if record is not None:
+            if record.is_told: return record.job
+            if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
+            sleeper = asyncio.get_running_loop().create_future()
+            record.end_waiters.append(sleeper)
+        elif self._store is None: self._book.get(job_id)   # raises
+    if record is None:
+        async with asyncio.timeout(timeout): return await self._wait_in_file(job_id)
     try:
         if timeout is None: await sleeper
         else:
             async with asyncio.timeout(timeout): await sleeper
     finally:
         if not record.is_told: self._forget_waiter(record.end_waiters, sleeper)
+    if _is_refused(record): self._book.get(job_id)   # raises
     if not record.is_told: raise ManagerClosed(_IS_KEPT)
     return record.job
 
@@ -1537,12 +1593,15 @@ async def stream_job(
         with self._lock:
             chunks, position = record.chunks.read(position)
             if not chunks:
-                if record.is_told or self._gone.is_set() or not record.seq: return   # no seq: another app runs it
+                if record.is_told or self._gone.is_set() or _is_refused(record): return
                 sleeper = asyncio.get_running_loop().create_future()
-                record.chunk_waiters.append(sleeper)
+                if record.seq: record.chunk_waiters.append(sleeper)
         for chunk in chunks: yield chunk
         if len(chunks) >= 1000: await asyncio.sleep(0)   # far behind: let others in between
         if chunks: continue
+        if not record.seq:   # another app runs it
+            if not await self._look_again(record): return
+            continue
         slept_at = time.monotonic()
         try: await sleeper
         finally:
@@ -1570,6 +1629,7 @@ def events(
     "What happens from now on; `JobNotFound` for an unknown id."
     with self._lock:
         record = None if job_id is None else self._known(job_id) or self._book.get(job_id)
+        if record is not None and not (record.is_told or record.seq): raise JobNotFound(_ELSEWHERE)
         stream = self._hub.subscribe(job_id)
         if record is not None and record.is_told: stream.take(record.job.status, _event_data(record.job))
         if self._is_closed: self._hub.close()

@@ -23,7 +23,7 @@ from fastcore.basics import patch, patch_to
 from ..core import context as context
 from ..core.channels import Sealed as Sealed, Unreadable as Unreadable, plain_copy as plain_copy, seal as seal
 from ..core.config import JobOptions as JobOptions, RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
-from ..core.errors import ChannelClosed as ChannelClosed, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, StoreClosed as StoreClosed, WorkerStartError as WorkerStartError
+from ..core.errors import ChannelClosed as ChannelClosed, JobNotFound as JobNotFound, JobQueueFull as JobQueueFull, ManagerClosed as ManagerClosed, MessageTooLarge as MessageTooLarge, StoreClosed as StoreClosed, WorkerStartError as WorkerStartError
 from ..core.masking import MASK as MASK, secret_values as secret_values
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerRequestType as WorkerRequestType, WorkerStreamChunk as WorkerStreamChunk
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
@@ -422,11 +422,17 @@ class BaseJobManager(ABC, Generic[JobType]):
         """They are numbered from the start of the attempt."""
         ...
 
+    def _store_lines(self, record: JobRecord, many: int) -> None:
+        """The last so many that it has printed."""
+        ...
+
     def _store_progress(self, record: JobRecord) -> None: ...
 
     def _recover(self) -> None: ...
 
     def _record_from(self, stored: StoredJob) -> JobRecord: ...
+
+    def _go_on_with_lines(self, record: JobRecord) -> None: ...
 
     def _run_recovered(self) -> None:
         """Begin with what the last app left. On the loop, or before there is one."""
@@ -438,10 +444,20 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _known(self, job_id: str) -> JobRecord | None: ...
 
-    async def _ended_in_file(self, job_id: str) -> Any: ...
+    async def _wait_in_file(self, job_id: str) -> Any:
+        """The job, which ended long ago, or which another app runs; `JobNotFound` if there is none, or no more."""
+        ...
+
+    async def _look_again(self, record: JobRecord) -> bool:
+        """Take up what another app's job has sent meanwhile."""
+        ...
 
     async def _readable(self, job_id: str) -> JobRecord:
         """With its text, if that is still in the store; `JobNotFound` for an unknown id."""
+        ...
+
+    def _logs_of(self, job_id: str) -> JobLogs:
+        """From the file, if the job has ended and they are not here, or if another app runs it."""
         ...
 
     def _close_store(self) -> None:
@@ -665,6 +681,10 @@ _MOST_LINES = 100
 def _printed(line: bytes) -> str: ...
 
 def _start_error(slot: _Slot, handle: WorkerHandle | None) -> WorkerStartError: ...
+
+def _is_refused(record: JobRecord) -> bool: ...
+_LOOK_SECONDS = 0.25
+_ELSEWHERE = 'another app runs this job, and its events are told there; wait_for_job and stream_job follow it here'
 _IS_KEPT = 'the manager was shut down; the job waits in its store'
 
 def _all_ok(answers: list[dict[str, Any]], what: str) -> bool: ...

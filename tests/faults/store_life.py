@@ -83,6 +83,7 @@ class Life:
         assert error is None, error
         self.witness.say('run', job.id, job.attempt)
         self.store.note_chunk(job.id, 0, nonce_of(job.id)[:3])
+        self.store.note_lines(job.id, 0, [f'line {n} of {job.id}' for n in range(3)])
         self.store.note_progress(job.id, .5, 'half')
         self.store.note_chunk(job.id, 1, nonce_of(job.id)[3:])
         end = {'status': 'completed', 'result': {'nonce': nonce_of(job.id)}, 'completed_at': utc_now(), 'progress': 1.0}

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cjm_fasthtml_workers.extensions import sqlite_store
+from cjm_fasthtml_workers.extensions.protocols import StoredLines
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from tests.faults.harness import App
 from tests.faults.store_life import nonce_of
@@ -74,7 +75,9 @@ def check_last(folder: Path) -> None:
     for i, in said(folder, 'accepted'): assert store.get(i) is not None
     for i, in said(folder, 'interrupted'):
         assert store.get(i).job.fault == 'interrupted' and store.get(i).params is None
-    for i, *_ in said(folder, 'ended')[-50:]: assert ''.join(t for t, _ in store.read_chunks(i).chunks) == nonce_of(i)
+    for i, *_ in said(folder, 'ended')[-50:]:
+        assert ''.join(t for t, _ in store.read_chunks(i).chunks) == nonce_of(i)
+        assert store.read_lines(i) == StoredLines(0, [f'line {n} of {i}' for n in range(3)])
     store.close()
     assert sorted(p.name for p in (folder/'store').iterdir() if '.new-' not in p.name) == ['jobs.db']
 
@@ -155,6 +158,16 @@ OPEN = '''import sys; from pathlib import Path; from tests.faults.store_life imp
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore; die_after(int(sys.argv[2]))
 SQLiteJobStore(Path(sys.argv[1])); print("opened")'''
 
+def shape_of(path: Path) -> dict[str, list[tuple]]:
+    "All tables with their columns, all indexes with theirs"
+    con = sqlite3.connect(path)
+    try:
+        found = con.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'").fetchall()
+        return {name: [(*row[1:3], row[5]) if kind == 'table' else row[2:] for row in
+                       con.execute(f"PRAGMA {'table_info' if kind == 'table' else 'index_info'}({name})")]
+                for kind, name in found}
+    finally: con.close()
+
 def state_of(path: Path) -> tuple[int, bool, int]:
     con = sqlite3.connect(path)
     try:
@@ -173,7 +186,8 @@ def test_upgrade_killed_after_each_statement(tmp_path):
             code = app.finish(30)
             assert code in (0, -signal.SIGKILL), app.err
         seen.add(state := state_of(path))
-        assert state in ((1, False, 3), (2, True, 2)), f'neither old nor new after statement {n}: {state}'
+        is_whole = state in ((1, False, 3), (sqlite_store.VERSION, True, 2))
+        assert is_whole, f'neither old nor new after statement {n}: {state}'
         store = SQLiteJobStore(path)
         found = store.attach('load')
         assert [s.job.id for s in found.waiting] == ['waits'] and [s.job.id for s in found.interrupted] == ['ran']
@@ -181,3 +195,21 @@ def test_upgrade_killed_after_each_statement(tmp_path):
         store.close()
         if code == 0: break
     assert code == 0 and len(seen) == 2
+
+def test_a_file_of_each_version_becomes_one_that_is_like_a_new_one(tmp_path):
+    new = tmp_path/'new.db'
+    SQLiteJobStore(new).close()
+    for version in range(1, sqlite_store.VERSION):
+        path = tmp_path/f'{version}'/'jobs.db'
+        make_version_1(path)
+        con = sqlite3.connect(path, isolation_level=None)
+        for v in range(1, version):
+            for step in sqlite_store.UPGRADES[v]: con.execute(step)
+        con.execute(f'PRAGMA user_version={version}')
+        con.close()
+        store = SQLiteJobStore(path)
+        store.attach('load')
+        assert store.read_lines('done').lines == [] and store.get('done').job.result == {'nonce': 'n'}
+        store.close()
+        old, wanted = shape_of(path), shape_of(new)
+        assert {k: sorted(v) for k, v in old.items()} == {k: sorted(v) for k, v in wanted.items()}
