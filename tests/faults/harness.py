@@ -284,7 +284,7 @@ class Case:
         self.jobs: list[tuple[Any, Any, Any]] = []     # manager, job, nonce
         self.ends: dict[str, tuple[Any, ...]] = {}     # job id -> how it looked when it was first seen ended
         self.streams: dict[Any, Any] = {}              # manager -> its events
-        self.heard: dict[Any, list[Any]] = {}          # those that were read: a stream that is never read ends
+        self.told: dict[tuple[Any, str], list[str]] = {}   # manager and job -> names of events, each once in a row
         self.tasks: list[tuple[str, asyncio.Task]] = []
         self.unusable: set[Any] = set()                # managers that are not asked for three more jobs
         self.worst_stall = 0.0
@@ -392,7 +392,8 @@ class Case:
             last, waited = time.perf_counter(), now_waited
 
     def _look_at_open(self) -> None:
-        for m, events in self.streams.items(): self.heard.setdefault(m, []).extend(events.take_all())
+        for m, events in self.streams.items():   # one that is never read ends
+            for event in events.take_all(): self._hear(m, event)
         for _, job, _ in self.jobs[-500:]:
             if job.id not in self.ends and job.status in TERMINAL:
                 self.ends[job.id] = job.status, job.fault, job.error, job.completed_at, id(job.result)
@@ -435,15 +436,16 @@ class Case:
         self.look()
         await self._nothing_left()
 
+    def _hear(self, m: Any, event: Any) -> None:
+        name, names = event.type.partition(':')[2], self.told.setdefault((m, event.data['job_id']), [])
+        if not names or names[-1] != name or name in TERMINAL: names.append(name)
+
     async def _check_events(self, m: Any, events: Any) -> None:
-        told: dict[str, list[str]] = {}
-        heard = self.heard.pop(m, [])
-        async with asyncio.timeout(END_SECONDS): heard += [e async for e in events]
-        for e in heard:
-            if e.data['job_id'] is not None: told.setdefault(e.data['job_id'], []).append(e.type.partition(':')[2])
+        async with asyncio.timeout(END_SECONDS):
+            async for event in events: self._hear(m, event)
         for owner, job, _ in self.jobs:
             if owner is not m: continue
-            names = told.get(job.id, [])
+            names = self.told.get((m, job.id), [])
             ends = [n for n in names if n in TERMINAL]
             assert ends == [job.status], f'I2: {job} was told to end as {ends}'
             assert names[0] == 'queued' and names[-1] == ends[0], f'{job}: events {names[:5]}...{names[-3:]}'
