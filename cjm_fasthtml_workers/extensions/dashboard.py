@@ -94,6 +94,7 @@ class JobRoutes(APIRouter):
         self._sampled_at: float = float('-inf')
         for m in managers: hide_secrets_of(m, secrets_of)
         self._registry_cache: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._elsewhere: dict[str, tuple[float, list[BaseJob]]] = {}   # jobs that are only in a store
         for path, method, handler in _ROUTES:
             name = f'jobs{slug_of(prefix)}{handler.__name__}'
             self(prefix + path, methods=[method], name=name, include_in_schema=False)(_serve(self, handler))
@@ -227,12 +228,28 @@ async def _job_for(self:JobRoutes, visitor: Visitor, action: str, slug: str,
     if found is None or not await self.guard.may(visitor, action, found[2]): raise Refused(404, _GONE)
     return found
 
+_LIST_SECONDS = 1.0   # between two looks into the file of a store
+
+@patch
+async def _jobs_of(self:JobRoutes, key: str) -> list[BaseJob]:
+    manager = self.managers[key]
+    if manager.job_store is None: return manager.get_all_jobs()
+    at, others = self._elsewhere.get(key, (float('-inf'), []))
+    if time.monotonic() - at > _LIST_SECONDS:
+        known = {job.id for job in manager.get_all_jobs()}
+        others = [job for job in await manager.list_jobs() if job.id not in known]
+        self._elsewhere[key] = time.monotonic(), others
+    jobs = manager.get_all_jobs()
+    known = {job.id for job in jobs}
+    others = [job for job in others if job.id not in known]
+    return sorted([*jobs, *others], key=lambda job: job.created_at) if others else jobs
+
 @patch
 async def visible(self:JobRoutes,
     visitor: Visitor
 ) -> list[Entry]:  # In order of arrival
     "The jobs that this visitor may see."
-    entries = [Entry(job, k) for k, m in self.managers.items() for job in m.get_all_jobs() if visitor.owns(job)]
+    entries = [Entry(job, k) for k in self.managers for job in await self._jobs_of(k) if visitor.owns(job)]
     if len(self.managers) > 1: entries.sort(key=lambda e: e.job.created_at)
     if self.guard.authorize is None: return entries
     out = []

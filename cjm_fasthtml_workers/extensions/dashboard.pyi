@@ -61,6 +61,7 @@ class JobRoutes(APIRouter):
     watch: Watch
     _sampled_at: float
     _registry_cache: dict[str, tuple[float, dict[str, Any]]]
+    _elsewhere: dict[str, tuple[float, list[BaseJob]]]
     prefix: str
 
     def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits): ...
@@ -84,6 +85,8 @@ class JobRoutes(APIRouter):
     async def _job_for(self, visitor: Visitor, action: str, slug: str, key: str) -> tuple[str, BaseJobManager, BaseJob]:
         """The job that this visitor asks for; `Refused` alike if there is none and if it is somebody else's."""
         ...
+
+    async def _jobs_of(self, key: str) -> list[BaseJob]: ...
 
     async def visible(self, visitor: Visitor) -> list[Entry]:
         """The jobs that this visitor may see."""
@@ -197,6 +200,7 @@ def _serve(routes: JobRoutes, handler: Callable[..., Awaitable[Any]]) -> Callabl
 def _wants_page(request: Request) -> bool: ...
 
 def _find_job(manager: BaseJobManager, slug: str) -> BaseJob | None: ...
+_LIST_SECONDS = 1.0
 
 def secrets_of(manager: BaseJobManager) -> set[str]:
     """What this manager's plugins and workers are given that nobody is to see."""

@@ -147,6 +147,7 @@ def _begin(self:BaseJobManager) -> None:
     self._may_send_ahead = cfg.max_workers == 1 and not is_recycling and self._store is None
     self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
     self._recovered: list[JobRecord] = []   # from the store, and not yet seen by the app's own code
+    self._listed: dict[str, JobRecord] = {}   # of jobs that are only in the store, for the next list
     if self._store is not None: self._recover()
 
 
@@ -1474,6 +1475,27 @@ def _close_store(self:BaseJobManager) -> None:
         for record in self._book.records():
             self._wakeups.add(record.end_waiters + record.chunk_waiters)
             record.end_waiters, record.chunk_waiters = [], []
+
+# %% ../../nbs/managers/base.ipynb #5a1b0d31
+@patch
+async def list_jobs(
+    self:BaseJobManager,
+    limit:int=1000  # Of those that are not in memory, as many as fill up the newest so many
+) -> list[JobType]:  # In the order in which they were made
+    "All jobs in memory and, with a store, also older ones and those of other apps."
+    jobs = self.get_all_jobs()
+    if self._store is None or self._is_closed: return jobs
+    known = {job.id for job in jobs}
+    found = await asyncio.to_thread(self._list_file, limit, known)
+    return sorted([*jobs, *found], key=lambda job: job.created_at) if found else jobs
+
+@patch
+def _list_file(self:BaseJobManager, limit: int, known: set[str]) -> list[Any]:
+    rows = [row for row in self._store.jobs(self.worker_type, limit=limit) if row.id not in known]
+    records = [self._listed.get(row.id) or self._from_file(row.id) for row in rows]
+    found = [r for r in records if r is not None]
+    self._listed = {r.job.id: r for r in found if r.is_told}   # these do not change any more
+    return [r.job for r in found]
 
 # %% ../../nbs/managers/base.ipynb #5a1b0d12
 @patch

@@ -72,6 +72,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     _at_exit: Callable[[], None] | None
     _secrets: tuple[str, ...]
     _recovered: list[JobRecord]
+    _listed: dict[str, JobRecord]
 
     def __init__(self, worker_type: str, category: Any, supports_streaming: bool=False, worker_config: WorkerConfig | None=None, plugin_registry: PluginRegistryProtocol | None=None, resource_manager: ResourceManagerProtocol | None=None, event_broadcaster: EventBroadcasterProtocol | None=None, job_store: JobStore | None=None, on_start: str='run'):
         """Initialize the job manager."""
@@ -463,6 +464,12 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _close_store(self) -> None:
         """Write what is left; whoever waits for a job that is kept hears that it will not end here."""
         ...
+
+    async def list_jobs(self, limit: int=1000) -> list[JobType]:
+        """All jobs in memory and, with a store, also older ones and those of other apps."""
+        ...
+
+    def _list_file(self, limit: int, known: set[str]) -> list[Any]: ...
 
     def pause(self) -> None:
         """Begin no more jobs; those that run go on, and new ones are accepted."""
