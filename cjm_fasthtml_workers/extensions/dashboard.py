@@ -192,7 +192,7 @@ def _refusal(self:JobRoutes, request: Request, refused: Refused) -> Response | F
     headers = _PRIVATE | ({'retry-after': '5'} if refused.status == 429 else {})
     if not _wants_page(request): return PlainTextResponse(refused.text, refused.status, headers)
     title = _REFUSALS.get(refused.status, 'Not for you')
-    content = H1(title), P(refused.text), P(A('All jobs', href=self.prefix, cls='jobs-back'))
+    content = A('All jobs', href=self.prefix, cls='jobs-back'), H1(title), P(refused.text)
     if refused.status not in (401, 403): return FtResponse(self.layout(title, *content), refused.status, headers)
     style, body = live_headers(self.prefix)[0], Main(*content, cls='jobs-page')
     head = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'

@@ -564,7 +564,8 @@ _CSS += ["""
 .jobs-tabs, .jobs-pages { display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: 0; list-style: none; }
 .jobs-tabbar, .jobs-pager { display: block; margin: 0 0 .75rem; }
 .jobs-tabs li, .jobs-pages li { padding: 0; margin: 0; list-style: none; }
-.jobs-tab, .jobs-tab-on { display: inline-flex; gap: .4rem; align-items: baseline; margin: 0; padding: .3rem .7rem;
+.jobs-count { margin-inline-start: .4em; }
+.jobs-tab, .jobs-tab-on { display: inline-flex; align-items: baseline; margin: 0; padding: .3rem .7rem;
   border-radius: .4rem; text-decoration: none; color: inherit; border: 1px solid transparent; }
 .jobs-tab-on { border-color: currentColor; font-weight: 600; }
 .jobs-tab:hover { border-color: var(--jobs-line); }
@@ -574,7 +575,8 @@ _CSS += ["""
 .jobs-filter > * { margin: 0 !important; width: auto !important; }
 .jobs-tabbar .jobs-tabs, .jobs-pager .jobs-pages { margin: 0; }
 .jobs-workers table { width: auto; min-width: min(100%, 42rem); }
-.jobs-field { padding: 0 .7rem; border: 1px solid var(--jobs-line); background: transparent; color: inherit; font: inherit; }
+.jobs-field { padding: 0 .7rem; border: 1px solid var(--jobs-line); background: transparent; color: inherit;
+  font: inherit; }
 .jobs-filter input[type=search] { flex: 1 1 12rem; min-width: 0; height: 2.4rem; font-size: .95rem;
   border-radius: .4rem; }
 .jobs-filter select { flex: 0 1 12rem; height: 2.4rem; padding-block: 0; font-size: .95rem; }
