@@ -364,6 +364,15 @@ def test_text_is_readable_and_focus_is_seen_in_every_style(styles: Path, visitor
             visitor.goto(server.url + failed['url'])
             error = visitor.get_by_role('alert').locator('p')
             assert error.evaluate(CONTRAST) >= 4.5
+        for width in (1280, 800):   # no word of a column and no button is broken in two
+            visitor.set_viewport_size({'width': width, 'height': 844})
+            visitor.goto(f'{server.url}/jobs')
+            for part in ('th', 'td button', '[data-label=Took]'):
+                for element in visitor.locator(part).filter(has_text=re.compile('.')).all():
+                    lines = element.evaluate('''e => { const range = document.createRange()
+                      range.selectNodeContents(e)
+                      return new Set([...range.getClientRects()].map(r => Math.round(r.bottom))).size }''')
+                    assert lines == 1 or element.locator('.jobs-unseen').count(), (width, element.inner_text())
         visitor.set_viewport_size({'width': 390, 'height': 844})
         for url in ('/jobs', failed['url'], running['url'], '/jobs/nobody', '/own'):
             visitor.goto(server.url + url)

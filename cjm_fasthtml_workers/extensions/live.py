@@ -535,7 +535,7 @@ _CSS += ["""
 .jobs-actions, .jobs-act { display: flex; flex-wrap: wrap; gap: .5rem; }
 .jobs-actions:focus { outline: none; }
 .jobs-form { display: inline-block; margin: 0; }
-.jobs-form button { width: auto; margin: 0; }
+.jobs-form button { width: auto; margin: 0; white-space: nowrap; }
 .jobs-button, .jobs-danger { padding: .3rem .8rem; font: inherit; font-size: .9rem; border-radius: .4rem;
   cursor: pointer; background: transparent; color: inherit; border: 1px solid var(--jobs-line); }
 .jobs-danger, .jobs-warn { color: var(--jobs-bad); border-color: currentColor; }
@@ -583,7 +583,10 @@ _CSS += ["""
 .jobs-filter button { flex: none; height: 2.4rem; }
 .jobs-table, .jobs-rows { width: 100%; margin: 0; border-collapse: collapse; }
 .jobs-table :is(th, td), .jobs-rows :is(th, td) { padding: .55rem .7rem .55rem 0; text-align: left;
-  vertical-align: baseline; border-bottom: 1px solid var(--jobs-line); background: none; }
+  vertical-align: baseline; border-bottom: 1px solid var(--jobs-line); background: none; overflow-wrap: normal; }
+:is(.jobs-table, .jobs-rows) td:is([data-label=Job], [data-label=Plugin], [data-label=Owner], [data-label=Manager],
+  [data-label=Settings]) { overflow-wrap: anywhere; }
+td[data-label=Took] { white-space: nowrap; }
 :is(.jobs-table, .jobs-rows) td > small { display: block; font-size: max(.875em, .8rem); }
 :is(.jobs-table, .jobs-rows) time { white-space: nowrap; font-size: .9em; }
 :is(.jobs-table, .jobs-rows) details { margin: 0; }
