@@ -484,7 +484,7 @@ _CSS = ["""
 }
 .jobs-page { overflow-wrap: anywhere; }
 .jobs-page :is(h1, h2), .jobs-title { font-weight: 700; }
-.jobs-page h1 { margin-bottom: .5rem; font-size: 1.6rem; }
+.jobs-page h1 { margin-bottom: .5rem; font-size: 1.6rem; line-height: 1.25; }
 .jobs-page h2 { margin: 2rem 0 .75rem; font-size: 1.2rem; }
 .jobs-title { margin: 0; }
 h3.jobs-title { font-size: 1rem; }
