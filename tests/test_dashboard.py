@@ -202,6 +202,17 @@ def test_only_this_machine_without_authorize(server: DashboardServer) -> None:
             assert client.post(job['url'] + '/cancel').status_code == 403
 
 
+def test_a_refusal_stands_in_the_frame_of_the_app_unless_one_is_a_stranger(owned: DashboardServer) -> None:
+    gone = httpx.get(f'{owned.url}/jobs/nobody', headers=PAGE | {'user': 'bob'})
+    assert gone.status_code == 404 and '<title>Not here</title>' in gone.text and 'container' in gone.text
+    assert gone.headers['cache-control'] == 'no-store'
+    stranger = httpx.get(f'{owned.url}/jobs/nobody', headers=PAGE)
+    assert stranger.status_code == 403 and '<title>Not for you</title>' in stranger.text
+    assert 'container' not in stranger.text and '<script' not in stranger.text
+    line = httpx.get(f'{owned.url}/jobs/nobody', headers={'user': 'bob'})
+    assert line.status_code == 404 and '<' not in line.text
+
+
 def test_a_job_of_somebody_else_is_like_one_that_is_not_there(owned: DashboardServer) -> None:
     job, file = owned.hold(count=2, owner='alice')
     owned.wait_for(job, 'running')

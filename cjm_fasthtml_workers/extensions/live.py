@@ -499,7 +499,7 @@ h3.jobs-title { font-size: 1rem; }
 :is(.jobs-page, .jobs-card, .jobs-list, .jobs-workers) :focus-visible:not([tabindex="-1"]) {
   outline: 2px solid currentColor; outline-offset: 2px; }
 .jobs-name { unicode-bidi: isolate; overflow-wrap: anywhere; }
-.jobs-empty { padding: 2.5rem 1rem; text-align: center; color: var(--jobs-soft);
+.jobs-empty { margin: 0 0 1rem; padding: 2.5rem 1rem; text-align: center; color: var(--jobs-soft);
   border: 1px dashed var(--jobs-line); border-radius: .5rem; }
 """]
 
@@ -532,6 +532,7 @@ _CSS += ["""
 .jobs-error p { margin: .25rem 0 0; white-space: pre-wrap; }
 .jobs-error details { margin: .75rem 0 0; }
 .jobs-error pre { margin: .5rem 0 0; }
+summary + .jobs-log { margin-top: .5rem; }
 .jobs-actions, .jobs-act { display: flex; flex-wrap: wrap; gap: .5rem; }
 .jobs-actions:focus { outline: none; }
 .jobs-form { display: inline-block; margin: 0; }
@@ -610,8 +611,8 @@ _CSS += ["""
   border: 1px solid var(--jobs-line); border-left: .3rem solid var(--jobs-busy); border-radius: .4rem;
   background: var(--jobs-back); box-shadow: 0 .4rem 1.6rem #0004; }
 .jobs-notice:empty { padding: 0; border: 0; box-shadow: none; }
-.jobs-flash { padding: .7rem 1.1rem; border: 1px solid var(--jobs-line); border-left: .3rem solid var(--jobs-busy);
-  border-radius: .4rem; }
+.jobs-flash { margin: 0 0 1rem; padding: .7rem 1.1rem; border: 1px solid var(--jobs-line);
+  border-left: .3rem solid var(--jobs-busy); border-radius: .4rem; }
 @media (max-width: 48rem) {
   .jobs-columns { grid-template-columns: minmax(0, 1fr); row-gap: 1rem; }
   .jobs-table thead, .jobs-rows thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
