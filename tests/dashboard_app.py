@@ -12,14 +12,15 @@ from starlette.staticfiles import StaticFiles
 
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.core.protocol import Fault, JobStatus
-from cjm_fasthtml_workers.extensions.dashboard import DAISYUI, JobCard, Limits, job_routes
+from cjm_fasthtml_workers.extensions.dashboard import DAISYUI, MONSTERUI, JobCard, Limits, job_routes
 from cjm_fasthtml_workers.managers.jobs import BaseJob, JobRecord
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.hostile import hostile_strings
 
 HERE = 'tests.support_plugins.pages'
+LONG = 'a-plugin-whose-name-is-longer-than-it-needs-to-be-v2'
 PLUGINS = {'talker': f'{HERE}:Talker', 'boom': f'{HERE}:Boom', 'stuck': f'{HERE}:Stuck', 'echo': f'{HERE}:Echo',
-           'silent': f'{HERE}:Silent'}
+           'silent': f'{HERE}:Silent', LONG: f'{HERE}:Echo'}
 CONFIGS = {'talker': {'model': 'tiny', 'api_key': 'sesame-open-7', 'hub': 'https://me:hunter-2-pw@hub.local/x'}}
 
 
@@ -43,10 +44,15 @@ def make_managers(hostile: bool) -> list[Manager]:
             Manager(PLUGINS, 'other', worker_config=config, keep_params=True)]
 
 
+MONSTER_THEME = """document.documentElement.classList.add('uk-theme-blue', 'uk-radii-sm', 'uk-shadows-sm', 'uk-font-sm')
+document.documentElement.classList.toggle('dark', matchMedia('(prefers-color-scheme: dark)').matches)"""
+
+
 def headers(vendor: str, style: str) -> list:
-    "Pico or daisyUI, and htmx if it is there, from this machine."
-    names = {'pico': ['pico.min.css'], 'daisy': ['daisyui.css'], 'none': []}[style]
-    found = [Link(rel='stylesheet', href=f'/vendor/{n}') for n in names if (Path(vendor)/n).exists()]
+    "Pico, daisyUI or what MonsterUI stands on, and htmx if it is there, from this machine."
+    names = {'pico': ['pico.min.css'], 'daisy': ['daisyui.css'], 'monster': ['franken-ui.css'], 'none': []}[style]
+    found = [Script(MONSTER_THEME)] if style == 'monster' else []
+    found += [Link(rel='stylesheet', href=f'/vendor/{n}') for n in names if (Path(vendor)/n).exists()]
     if (Path(vendor)/'htmx.min.js').exists() and style != 'none': found.append(Script(src='/vendor/htmx.min.js'))
     return found
 
@@ -61,13 +67,14 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
             yield
             await managers[1].aclose()
     routes = [Mount('/vendor', StaticFiles(directory=vendor))] if vendor else []
-    app, rt = fast_app(pico=False, hdrs=headers(vendor, style), default_hdrs=False, secret_key='tests',
+    body = {'class': 'bg-background text-foreground'} if style == 'monster' else {}
+    app, rt = fast_app(pico=False, bodykw=body, hdrs=headers(vendor, style), default_hdrs=False, secret_key='tests',
                        lifespan=lifespan, routes=routes)
     if owners:
         options |= {'authorize': lambda request, action, job: 'user' in request.headers,
                     'owner_of': lambda request: request.headers.get('user')}
     limits = Limits(streams=5, cancels=30, starts=10) if options.pop('strict', False) else Limits(cancels=10_000)
-    classes = DAISYUI if style == 'daisy' else None
+    classes = {'daisy': DAISYUI, 'monster': MONSTERUI}.get(style)
     jobs = job_routes(managers if several else first, limits=limits, classes=classes, **options)
     jobs.to_app(app)
     app.state.jobs = jobs

@@ -294,6 +294,17 @@ def vendor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='module')
+def styles(vendor: Path) -> Path:
+    "Beside these, daisyUI (MIT) and Franken UI (MIT), on which MonsterUI 1.0 stands, in the version that it asks for."
+    try:
+        fetch_from_npm(vendor, 'daisyui@5.8.1', {'daisyui.css': 'daisyui.css'})
+        fetch_from_npm(vendor, 'franken-ui@2.0.0', {'dist/css/core.min.css': 'franken-ui.css'})
+    except (OSError, subprocess.SubprocessError, StopIteration) as error:
+        pytest.skip(f'NO BROWSER TEST: NOT TESTED. npm cannot fetch daisyUI and Franken UI: {error}')
+    return vendor
+
+
 def test_beside_htmx_and_pico(vendor: Path, visitor, tmp_path) -> None:
     with serve_dashboard(tmp_path, '--vendor', str(vendor)) as server:
         job, file = server.hold(count=3)
@@ -330,6 +341,80 @@ def test_htmx_alone_polls(vendor: Path, visitor, tmp_path) -> None:
         assert text_of(visitor) == words(30)
 
 
+CONTRAST = """element => {   // of its text with what is behind it, as WCAG 2 has it
+  const pen = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d')
+  const paint = color => { pen.fillStyle = color; pen.fillRect(0, 0, 1, 1) }
+  const light = () => [.2126, .7152, .0722].reduce((sum, weight, i) => {
+    const part = pen.getImageData(0, 0, 1, 1).data[i] / 255
+    return sum + weight * (part <= .04045 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4)
+  }, 0)
+  const behind = []
+  for (let e = element; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor)
+  const isDark = getComputedStyle(document.documentElement).colorScheme === 'dark'
+  for (const color of [isDark ? '#121212' : '#fff', ...behind]) paint(color)
+  const back = light()
+  paint(getComputedStyle(element).color)
+  const [low, high] = [back, light()].sort((a, b) => a - b)
+  return (high + .05) / (low + .05)
+}"""
+READ = ['[data-status]:is(.jobs-badge, .badge, .jobs-tone)', '.jobs-warn, .jobs-danger', '.jobs-hint', '.jobs-id',
+        '.jobs-said', '.jobs-count', '.jobs-facts dt']
+
+
+def seen_with_focus(page) -> dict[str, float]:
+    "Width of the outline of each kind of thing that the tab key comes to."
+    found: dict[str, float] = {}
+    page.evaluate('document.activeElement.blur()')
+    for _ in range(40):
+        page.keyboard.press('Tab')
+        kind, width = page.evaluate("""() => {
+          const e = document.activeElement, style = getComputedStyle(e)
+          return [e.tagName + ' ' + e.className, style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth)]
+        }""")
+        if not kind.startswith('BODY'): found[kind] = min(width, found.get(kind, width))
+    return found
+
+
+@pytest.mark.parametrize('style', ['pico', 'daisy', 'monster', 'none'])
+def test_text_is_readable_and_focus_is_seen_in_every_style(styles: Path, visitor, tmp_path, style: str) -> None:
+    with serve_dashboard(tmp_path, '--vendor', str(styles), '--style', style) as server:
+        server.wait_for(server.start('talker', count=1), 'completed')
+        failed = server.start('boom')
+        server.wait_for(failed, 'failed')
+        cancelled, first = server.hold(count=3)
+        server.wait_for(cancelled, 'running')
+        httpx.post(server.url + cancelled['url'] + '/cancel', headers={'hx-request': 'true'})
+        server.wait_for(cancelled, 'cancelled')
+        running, second = server.hold(count=3)
+        server.wait_for(running, 'running')
+        server.start('talker')
+        for scheme in ('light', 'dark'):
+            visitor.emulate_media(color_scheme=scheme)
+            visitor.goto(f'{server.url}/jobs')
+            visitor.locator('article [data-status=ready]').wait_for()
+            assert visitor.locator(READ[0]).count() == 6   # five states and the worker's
+            for part in READ:
+                for element in visitor.locator(part).all():
+                    assert element.evaluate(CONTRAST) >= 4.5, (scheme, part, element.inner_text())
+            focus = seen_with_focus(visitor)
+            assert len(focus) > 4 and min(focus.values()) >= 2, (scheme, focus)
+            visitor.goto(server.url + failed['url'])
+            error = visitor.get_by_role('alert').locator('p')
+            assert error.evaluate(CONTRAST) >= 4.5
+        for width in (1280, 800):   # no word of a column and no button is broken in two
+            visitor.set_viewport_size({'width': width, 'height': 844})
+            visitor.goto(f'{server.url}/jobs')
+            for part in ('th', 'td button', '[data-label=Took]'):
+                for element in visitor.locator(part).filter(has_text=re.compile('.')).all():
+                    lines = element.evaluate('''e => { const range = document.createRange()
+                      range.selectNodeContents(e)
+                      return new Set([...range.getClientRects()].map(r => Math.round(r.bottom))).size }''')
+                    assert lines == 1 or element.locator('.jobs-unseen').count(), (width, element.inner_text())
+        visitor.set_viewport_size({'width': 390, 'height': 844})
+        for url in ('/jobs', failed['url'], running['url'], '/jobs/nobody', '/own'):
+            visitor.goto(server.url + url)
+            assert visitor.evaluate('document.documentElement.scrollWidth') <= 390, url
+        for file in (first, second): file.unlink()
 
 
 @pytest.mark.limit(300)

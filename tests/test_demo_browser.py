@@ -1,8 +1,10 @@
 """The demo as a visitor sees it, in a real browser."""
+import json
 import socket
+import sqlite3
 import subprocess
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -241,11 +243,18 @@ def test_restarted_server_says_that_the_document_is_gone(htmx: None, browser, tm
         page.get_by_text('No jobs yet').wait_for()
 
 
+def stored_text(path) -> str:
+    "All text of all jobs in a file. What a page shows is stored soon, and not before it is shown."
+    with closing(sqlite3.connect(path)) as con: rows = con.execute('SELECT texts FROM chunks').fetchall()
+    return ''.join(json.loads(chunk)['text'] for texts, in rows for chunk, _ in json.loads(texts) if '"line"' in chunk)
+
+
 @pytest.mark.limit(300)
 def test_killed_server_keeps_its_documents_and_the_page_goes_on(htmx: None, browser, tmp_path_factory, monkeypatch
                                                                 ) -> None:
     "The page stays open: it says what happened to the one that was being read, and sees the other one being read."
-    monkeypatch.setenv('DEMO_FOLDER', str(tmp_path_factory.mktemp('kept')/'kept'))
+    kept = tmp_path_factory.mktemp('kept')/'kept'
+    monkeypatch.setenv('DEMO_FOLDER', str(kept))
     context = browser.new_context()
     context.set_default_timeout(60_000)
     first, second = context.new_page(), context.new_page()
@@ -256,6 +265,7 @@ def test_killed_server_keeps_its_documents_and_the_page_goes_on(htmx: None, brow
             page.wait_for_selector('.bar')
         wait_for_lines(first, 2)
         read, port = text_of(first), int(server.url.rpartition(':')[2])
+        wait_until(lambda: all(text in stored_text(kept/'jobs.db') for text in read), 30, 'the text to be stored')
         server.process.kill()
         first.get_by_text('The connection was lost').wait_for()
     with serve_demo(tmp_path_factory.mktemp('demo'), port=port):

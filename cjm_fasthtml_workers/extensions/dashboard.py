@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'default_layout', 'JobRoutes', 'job_routes', 'secrets_of',
-           'DAISYUI', 'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText',
-           'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
+           'DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus',
+           'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
 # %% ../../nbs/extensions/dashboard.ipynb #7673210f
 import asyncio
@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl
 
 from fastcore.basics import patch
 from fastcore.xml import FT, H1, H2, A, Aside, Div, Main, P, Section, Title, to_xml
-from fasthtml.core import APIRouter, FastHTML, HttpHeader
+from fasthtml.core import APIRouter, FastHTML, FtResponse, HttpHeader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -30,7 +30,7 @@ from ..core.config import JobOptions
 from ..core.errors import JobQueueFull, WorkersError
 from ..core.masking import secret_values
 from ..core.worker import error_line
-from .components import DAISYUI  # noqa: F401
+from .components import DAISYUI, MONSTERUI  # noqa: F401
 from .components import (CancelButton, JobActions, JobCard, JobProgress,
                                                         JobStatus, JobText, Look, PostButton, clean,
                                                         hide_secrets_of, id_of, live_attrs, mask_known,
@@ -45,8 +45,8 @@ from .sse import EventResponse, SSEEvent, SSEFrame
 from ..managers.base import BaseJobManager
 from ..managers.jobs import BaseJob, is_finished
 
-_all_ = ['DAISYUI', 'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText',
-         'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
+_all_ = ['DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus',
+         'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
 # %% ../../nbs/extensions/dashboard.ipynb #01ace5db
 _BASE_FIELDS = {f.name for f in fields(BaseJob)}
@@ -148,7 +148,7 @@ def job_routes(
     origins: Collection[str] = (),  # Public addresses of this app, if a proxy changes the Host
     limits: Limits | None = None,  # For one client
     restart: Restart | None = None,  # (manager, job) -> parameters to run it again; default: `restart_parameters`
-    classes: Mapping[str, str] | None = None,  # Part -> classes, such as `DAISYUI`
+    classes: Mapping[str, str] | None = None,  # Part -> classes, such as `DAISYUI` or `MONSTERUI`
     title: str = 'Jobs',
     layout: Layout = default_layout,  # (title, *content) -> page; for the app's own frame
     per_page: int = 25,  # Jobs in the list at once
@@ -183,18 +183,21 @@ def _serve(routes: JobRoutes, handler: Callable[..., Awaitable[Any]]) -> Callabl
         except Refused as e: return e.response if e.response is not None else routes._refusal(request, e)
     return serve
 
+_REFUSALS = {404: 'Not here', 409: 'Not now', 429: 'Not now'}
+
 def _wants_page(request: Request) -> bool:
     return 'hx-request' not in request.headers and 'text/html' in request.headers.get('accept', '')
 
 @patch
-def _refusal(self:JobRoutes, request: Request, refused: Refused) -> Response:
+def _refusal(self:JobRoutes, request: Request, refused: Refused) -> Response | FtResponse:
     headers = _PRIVATE | ({'retry-after': '5'} if refused.status == 429 else {})
     if not _wants_page(request): return PlainTextResponse(refused.text, refused.status, headers)
-    style = live_headers(self.prefix)[0]
-    body = Main(H1('Not here' if refused.status == 404 else 'Not now' if refused.status == 429 else 'Not for you'),
-                P(refused.text), P(A('All jobs', href=self.prefix)), cls='jobs-page jobs-alone')
+    title = _REFUSALS.get(refused.status, 'Not for you')
+    content = A('All jobs', href=self.prefix, cls='jobs-back'), H1(title), P(refused.text)
+    if refused.status not in (401, 403): return FtResponse(self.layout(title, *content), refused.status, headers)
+    style, body = live_headers(self.prefix)[0], Main(*content, cls='jobs-page')
     head = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Not here</title>')
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>')
     return HTMLResponse(f'{head}{to_xml(style)}</head><body>{to_xml(body)}</body></html>', refused.status, headers)
 
 @patch

@@ -1,6 +1,6 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """Pages for your jobs inside your own app: `job_routes(manager).to_app(app)`."""
-__all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'default_layout', 'JobRoutes', 'job_routes', 'secrets_of', 'DAISYUI', 'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
+__all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'default_layout', 'JobRoutes', 'job_routes', 'secrets_of', 'DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 import asyncio
 import inspect
 import re
@@ -14,14 +14,14 @@ from typing import Any
 from urllib.parse import parse_qsl
 from fastcore.basics import patch
 from fastcore.xml import FT, H1, H2, A, Aside, Div, Main, P, Section, Title, to_xml
-from fasthtml.core import APIRouter, FastHTML, HttpHeader
+from fasthtml.core import APIRouter, FastHTML, FtResponse, HttpHeader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobQueueFull as JobQueueFull, WorkersError as WorkersError
 from ..core.masking import secret_values as secret_values
 from ..core.worker import error_line as error_line
-from .components import DAISYUI as DAISYUI
+from .components import DAISYUI as DAISYUI, MONSTERUI as MONSTERUI
 from .components import CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, live_attrs as live_attrs, mask_known as mask_known, slug_of as slug_of, title_of as title_of
 from .guard import EVERYBODY as EVERYBODY
 from .guard import Action as Action, Guard as Guard, Limits as Limits, Refused as Refused, Visitor as Visitor
@@ -30,7 +30,7 @@ from .panels import Entry as Entry, JobError as JobError, JobFacts as JobFacts, 
 from .sse import EventResponse as EventResponse, SSEEvent as SSEEvent, SSEFrame as SSEFrame
 from ..managers.base import BaseJobManager as BaseJobManager
 from ..managers.jobs import BaseJob as BaseJob, is_finished as is_finished
-_all_ = ['DAISYUI', 'EVERYBODY', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
+_all_ = ['DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 _BASE_FIELDS = {f.name for f in fields(BaseJob)}
 
 def restart_parameters(manager: BaseJobManager, job: BaseJob) -> Mapping[str, Any] | None:
@@ -74,7 +74,7 @@ class JobRoutes(APIRouter):
 
     def _take_samples(self) -> None: ...
 
-    def _refusal(self, request: Request, refused: Refused) -> Response: ...
+    def _refusal(self, request: Request, refused: Refused) -> Response | FtResponse: ...
 
     def _page(self, title: str, *content: Any) -> tuple[Any, ...]: ...
 
@@ -196,6 +196,7 @@ _PRIVATE = {'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x
 def _serve(routes: JobRoutes, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """What FastHTML calls."""
     ...
+_REFUSALS = {404: 'Not here', 409: 'Not now', 429: 'Not now'}
 
 def _wants_page(request: Request) -> bool: ...
 

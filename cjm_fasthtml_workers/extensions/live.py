@@ -473,40 +473,46 @@ LIVE_JS: str = ''.join(_JS)
 # %% ../../nbs/extensions/live.ipynb #a4b0418a
 _CSS = ["""
 :root { --jobs-line: color-mix(in srgb, currentColor 20%, transparent);
-  --jobs-soft: color-mix(in srgb, currentColor 68%, transparent); --jobs-good: #1b7a3d; --jobs-bad: #b3261e;
-  --jobs-wait: #805b00; --jobs-busy: #0a5fb4; --jobs-gone: #5b6470; --jobs-back: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root:not([data-theme=light]) { --jobs-good: #6fce8f; --jobs-bad: #ff9a8f; --jobs-wait: #e3bd62;
-    --jobs-busy: #7ab8ff; --jobs-gone: #a9b2bd; --jobs-back: #1b2129; }
+  --jobs-soft: color-mix(in srgb, currentColor 72%, transparent); --jobs-good: light-dark(#1b7a3d, #6fce8f);
+  --jobs-bad: light-dark(#b3261e, #ff9a8f); --jobs-wait: light-dark(#805b00, #e3bd62);
+  --jobs-busy: light-dark(#0a5fb4, #7ab8ff); --jobs-gone: light-dark(#5b6470, #a9b2bd);
+  --jobs-back: light-dark(#fff, #1b2129); }
+:where(html.dark) { color-scheme: dark; }
+@layer base {
+  :where(html:has(main.jobs-page)) { font-family: system-ui, sans-serif; line-height: 1.5; }
+  :where(main.jobs-page) { box-sizing: border-box; max-width: 80rem; margin: 0 auto; padding: 1rem; }
 }
-[data-theme=dark] { --jobs-good: #6fce8f; --jobs-bad: #ff9a8f; --jobs-wait: #e3bd62; --jobs-busy: #7ab8ff;
-  --jobs-gone: #a9b2bd; --jobs-back: #1b2129; }
 .jobs-page { overflow-wrap: anywhere; }
-.jobs-page h1 { margin-bottom: .5rem; font-size: 1.6rem; }
+.jobs-page :is(h1, h2), .jobs-title { font-weight: 700; }
+.jobs-page h1 { margin-bottom: .5rem; font-size: 1.6rem; line-height: 1.25; }
 .jobs-page h2 { margin: 2rem 0 .75rem; font-size: 1.2rem; }
 .jobs-title { margin: 0; }
 h3.jobs-title { font-size: 1rem; }
-h2.jobs-title { font-size: 1.2rem; margin: 0 0 .75rem; }
+.jobs-page h2.jobs-title { margin-top: 0; }
 .jobs-workers { margin-top: 2.5rem; }
 .jobs-hint, .jobs-sentence, .jobs-id, .jobs-said, .jobs-count, .jobs-off { color: var(--jobs-soft);
   font-weight: 400; }
 .jobs-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; }
 .jobs-back { display: inline-block; margin-bottom: 1rem; }
+:is(.jobs-name, .jobs-back, .jobs-empty a, .jobs-pages a):any-link { text-decoration-line: underline; }
+:is(.jobs-page, .jobs-card, .jobs-list, .jobs-workers) :focus-visible:not([tabindex="-1"]) {
+  outline: 2px solid currentColor; outline-offset: 2px; }
 .jobs-name { unicode-bidi: isolate; overflow-wrap: anywhere; }
-.jobs-empty { padding: 2.5rem 1rem; text-align: center; color: var(--jobs-soft);
+.jobs-empty { margin: 0 0 1rem; padding: 2.5rem 1rem; text-align: center; color: var(--jobs-soft);
   border: 1px dashed var(--jobs-line); border-radius: .5rem; }
 """]
 
 # %% ../../nbs/extensions/live.ipynb #45721f8f
 _CSS += ["""
 .jobs-badge { display: inline-block; padding: .1em .6em; border-radius: 1em; border: 1px solid; font-size: .85em;
-  font-weight: 600; white-space: nowrap; color: var(--jobs-gone);
+  font-weight: 600; white-space: nowrap; }
+.jobs-badge, .jobs-tone { --tone: var(--jobs-gone); color: var(--tone); border-color: currentColor;
   background: color-mix(in srgb, currentColor 10%, transparent); }
-.jobs-badge[data-status=pending], .jobs-badge[data-status=starting] { color: var(--jobs-wait); }
-.jobs-badge[data-status=running], .jobs-badge[data-status=ready] { color: var(--jobs-busy); }
-.jobs-badge[data-status=completed] { color: var(--jobs-good); }
-.jobs-badge[data-status=failed] { color: var(--jobs-bad); }
+:is(.jobs-badge, .jobs-tone):is([data-status=pending], [data-status=starting]) { --tone: var(--jobs-wait); }
+:is(.jobs-badge, .jobs-tone):is([data-status=running], [data-status=ready]) { --tone: var(--jobs-busy); }
+:is(.jobs-badge, .jobs-tone)[data-status=completed] { --tone: var(--jobs-good); }
+:is(.jobs-badge, .jobs-tone)[data-status=failed] { --tone: var(--jobs-bad); }
 .jobs-status { display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: baseline; min-width: 0; }
 .jobs-progress { display: flex; gap: .75rem; align-items: center; margin: .5rem 0; }
 .jobs-bar { flex: 1; margin: 0; min-width: 0; }
@@ -526,39 +532,41 @@ _CSS += ["""
 .jobs-error p { margin: .25rem 0 0; white-space: pre-wrap; }
 .jobs-error details { margin: .75rem 0 0; }
 .jobs-error pre { margin: .5rem 0 0; }
+summary + .jobs-log { margin-top: .5rem; }
 .jobs-actions, .jobs-act { display: flex; flex-wrap: wrap; gap: .5rem; }
 .jobs-actions:focus { outline: none; }
 .jobs-form { display: inline-block; margin: 0; }
-.jobs-form button { width: auto; margin: 0; }
-.jobs-button, .jobs-danger { padding: .3rem .8rem; font-size: .9rem; border-radius: .4rem; cursor: pointer;
-  background: transparent; color: inherit; border: 1px solid var(--jobs-line); }
-.jobs-danger { color: var(--jobs-bad); border-color: currentColor; }
+.jobs-form button { width: auto; margin: 0; white-space: nowrap; }
+.jobs-button, .jobs-danger { padding: .3rem .8rem; font: inherit; font-size: .9rem; border-radius: .4rem;
+  cursor: pointer; background: transparent; color: inherit; border: 1px solid var(--jobs-line); }
+.jobs-danger, .jobs-warn { color: var(--jobs-bad); border-color: currentColor; }
 .jobs-button:hover, .jobs-danger:hover { background: color-mix(in srgb, currentColor 12%, transparent); }
 .jobs-form [aria-busy=true] { opacity: .6; cursor: progress; }
 """]
 
 # %% ../../nbs/extensions/live.ipynb #6e86e2b0
 _CSS += ["""
-.jobs-card { padding: 1rem 1.1rem; margin: 0; border: 1px solid var(--jobs-line); border-radius: .5rem;
-  box-shadow: none; }
+.jobs-card { padding: 1rem 1.1rem; margin: 0; border: 1px solid var(--jobs-line);
+  border-radius: var(--uk-card-radius, .5rem); box-shadow: none; }
 .jobs-card > header, .jobs-card > footer { margin: 0; padding: 0; background: none; border: 0; }
 .jobs-card > header { margin-bottom: .6rem; }
 .jobs-head { display: flex; gap: .75rem; justify-content: space-between; align-items: baseline; }
 .jobs-grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr));
   margin-bottom: 1rem; }
 .jobs-facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: 0 0 1rem;
-  font-size: .92rem; }
+  font-size: .92rem; align-items: baseline; }
 .jobs-facts dt { color: var(--jobs-soft); font-weight: 400; }
 .jobs-facts dd { margin: 0; overflow-wrap: anywhere; }
-.jobs-facts code { display: block; padding: 0; max-height: 9rem; overflow: auto; background: none; color: inherit;
-  white-space: pre-wrap; }
+.jobs-facts code { display: block; padding: 0; max-height: 12lh; overflow: auto; background: none; color: inherit;
+  font-size: .9em; white-space: pre-wrap; }
 .jobs-meters { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
 .jobs-meter strong { display: block; }
 .jobs-chart { display: block; width: 100%; height: 2.2rem; color: var(--jobs-busy); }
 .jobs-tabs, .jobs-pages { display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: 0; list-style: none; }
 .jobs-tabbar, .jobs-pager { display: block; margin: 0 0 .75rem; }
 .jobs-tabs li, .jobs-pages li { padding: 0; margin: 0; list-style: none; }
-.jobs-tab, .jobs-tab-on { display: inline-flex; gap: .4rem; align-items: baseline; margin: 0; padding: .3rem .7rem;
+.jobs-count { margin-inline-start: .4em; }
+.jobs-tab, .jobs-tab-on { display: inline-flex; align-items: baseline; margin: 0; padding: .3rem .7rem;
   border-radius: .4rem; text-decoration: none; color: inherit; border: 1px solid transparent; }
 .jobs-tab-on { border-color: currentColor; font-weight: 600; }
 .jobs-tab:hover { border-color: var(--jobs-line); }
@@ -567,7 +575,7 @@ _CSS += ["""
 .jobs-filter { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin: 0; }
 .jobs-filter > * { margin: 0 !important; width: auto !important; }
 .jobs-tabbar .jobs-tabs, .jobs-pager .jobs-pages { margin: 0; }
-.jobs-workers .jobs-table { width: auto; min-width: min(100%, 42rem); }
+.jobs-workers table { width: auto; min-width: min(100%, 42rem); }
 .jobs-field { padding: 0 .7rem; border: 1px solid var(--jobs-line); background: transparent; color: inherit;
   font: inherit; }
 .jobs-filter input[type=search] { flex: 1 1 12rem; min-width: 0; height: 2.4rem; font-size: .95rem;
@@ -576,11 +584,14 @@ _CSS += ["""
 .jobs-filter button { flex: none; height: 2.4rem; }
 .jobs-table, .jobs-rows { width: 100%; margin: 0; border-collapse: collapse; }
 .jobs-table :is(th, td), .jobs-rows :is(th, td) { padding: .55rem .7rem .55rem 0; text-align: left;
-  vertical-align: top; border-bottom: 1px solid var(--jobs-line); background: none; }
-.jobs-table td > small, .jobs-rows td > small { display: block; }
-.jobs-table time, .jobs-rows time { white-space: nowrap; font-size: .9rem; }
-.jobs-table td:first-child { white-space: nowrap; }
-.jobs-table .jobs-name { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical;
+  vertical-align: baseline; border-bottom: 1px solid var(--jobs-line); background: none; overflow-wrap: normal; }
+:is(.jobs-table, .jobs-rows) td:is([data-label=Job], [data-label=Plugin], [data-label=Owner], [data-label=Manager],
+  [data-label=Settings]) { overflow-wrap: anywhere; }
+td[data-label=Took] { white-space: nowrap; }
+:is(.jobs-table, .jobs-rows) td > small { display: block; font-size: max(.875em, .8rem); }
+:is(.jobs-table, .jobs-rows) time { white-space: nowrap; font-size: .9em; }
+:is(.jobs-table, .jobs-rows) details { margin: 0; }
+.jobs-list .jobs-name { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical;
   overflow: hidden; }
 .jobs-list td:nth-child(2) { width: 45%; }
 """]
@@ -600,19 +611,21 @@ _CSS += ["""
   border: 1px solid var(--jobs-line); border-left: .3rem solid var(--jobs-busy); border-radius: .4rem;
   background: var(--jobs-back); box-shadow: 0 .4rem 1.6rem #0004; }
 .jobs-notice:empty { padding: 0; border: 0; box-shadow: none; }
-.jobs-flash { padding: .7rem 1.1rem; border: 1px solid var(--jobs-line); border-left: .3rem solid var(--jobs-busy);
-  border-radius: .4rem; }
+.jobs-flash { margin: 0 0 1rem; padding: .7rem 1.1rem; border: 1px solid var(--jobs-line);
+  border-left: .3rem solid var(--jobs-busy); border-radius: .4rem; }
 @media (max-width: 48rem) {
-  .jobs-columns { grid-template-columns: minmax(0, 1fr); }
+  .jobs-columns { grid-template-columns: minmax(0, 1fr); row-gap: 1rem; }
   .jobs-table thead, .jobs-rows thead { position: absolute; width: 1px; height: 1px; overflow: hidden;
     clip-path: inset(50%); }
   :is(.jobs-table, .jobs-rows) :is(tbody, tr, td) { display: block; width: auto; border: 0; }
   :is(.jobs-table, .jobs-rows) tr { padding: .75rem 0; border-bottom: 1px solid var(--jobs-line); }
   :is(.jobs-table, .jobs-rows) td { padding: .1rem 0; width: auto !important; }
+  :is(.jobs-table, .jobs-rows) td:empty { display: none !important; }
+  td[data-label=State] > small { display: inline !important; }
   :is(.jobs-table, .jobs-rows) td:is([data-label=Created], [data-label=Took], [data-label=Owner],
     [data-label=Manager]) { display: inline-block; margin-right: 1rem; font-size: .9rem; }
-  :is(.jobs-table, .jobs-rows) td[data-label=Took]::before, :is(.jobs-table,
-    .jobs-rows) td[data-label=Owner]::before { content: attr(data-label) ' '; color: var(--jobs-soft); }
+  :is(.jobs-table, .jobs-rows) td:is([data-label=Took], [data-label=Owner])::before {
+    content: attr(data-label) ' '; color: var(--jobs-soft); }
   .jobs-workers td[data-label=Plugin], .jobs-workers td[data-label=State] { display: inline-block !important;
     margin-right: .75rem; }
   .jobs-act { margin-top: .4rem; }

@@ -126,7 +126,7 @@ def _row(entry: Entry, look: Look, can_cancel: bool, has_managers: bool, has_own
     state = Td(Badge(job.status, look), Small(f' {job.progress:.0%}') if running else '', data_label='State')
     cells = [state, name]
     if has_managers: cells.append(Td(clean(entry.manager, 60), data_label='Manager'))
-    if has_owners: cells.append(Td(clean(job.owner or '–', 60), data_label='Owner'))
+    if has_owners: cells.append(Td(clean(job.owner or '', 60), data_label='Owner'))
     button = CancelButton(job, here, live=False, part='row-cancel') if can_cancel and not is_finished(job) else ''
     return Tr(*cells, Td(Time(job.created_at), data_label='Created'),
               Td(Elapsed(job.started_at, job.completed_at), data_label='Took'), Td(Div(button, cls=look.cls('act'))),
@@ -164,7 +164,7 @@ def JobFilter(
 ) -> FT:
     "A search over the jobs."
     pick = Select(Option('All managers', value=''), *[Option(k, value=k, selected=k == query.m) for k in managers],
-                  name='m', aria_label='Manager', cls=look.cls('field')) if managers else ''
+                  name='m', aria_label='Manager', cls=look.cls('field', 'select')) if managers else ''
     search = Input(type='search', name='q', value=clean(query.q), placeholder='Title, plugin, id, error …',
                    aria_label='Find jobs', cls=look.cls('field'))
     button = ft('button', 'Find', type='submit', cls=look.cls('button'))
