@@ -1483,10 +1483,12 @@ async def list_jobs(
     limit:int=1000  # Of those that are not in memory, as many as fill up the newest so many
 ) -> list[JobType]:  # In the order in which they were made
     "All jobs in memory and, with a store, also older ones and those of other apps."
-    jobs = self.get_all_jobs()
-    if self._store is None or self._is_closed: return jobs
+    found: list[Any] = []
+    if self._store is not None and not self._is_closed:
+        found = await asyncio.to_thread(self._list_file, limit, {job.id for job in self.get_all_jobs()})
+    jobs = self.get_all_jobs()   # once more: those that came meanwhile are in the file, too
     known = {job.id for job in jobs}
-    found = await asyncio.to_thread(self._list_file, limit, known)
+    found = [job for job in found if job.id not in known]
     return sorted([*jobs, *found], key=lambda job: job.created_at) if found else jobs
 
 @patch
