@@ -178,7 +178,7 @@ _BASE = {f.name for f in fields(BaseJob)}
 def _own_facts(job: BaseJob) -> list[tuple[str, Any]]:
     names = [f.name for f in fields(job) if f.name not in _BASE and not f.name.startswith('_')]
     own = [(name, getattr(job, name, None)) for name in names]
-    if job.metadata: own.append(('metadata', job.metadata))
+    own += [(str(k), v) for k, v in job.metadata.items() if k != 'title']   # that stands above
     return [(k, MASK if is_secret_name(k) and v else mask_secrets(v)) for k, v in own]
 
 def as_text(value: Any, limit: int = 20_000) -> str:
