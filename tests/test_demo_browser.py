@@ -258,7 +258,7 @@ def test_killed_server_keeps_its_documents_and_the_page_goes_on(htmx: None, brow
     context = browser.new_context()
     context.set_default_timeout(60_000)
     first, second = context.new_page(), context.new_page()
-    with serve_demo(tmp_path_factory.mktemp('demo'), line_pause=1) as server:
+    with serve_demo(tmp_path_factory.mktemp('demo'), line_pause=.3) as server:
         for page, name in ((first, 'A tilted letter'), (second, 'An invoice')):
             page.goto(server.url)
             page.get_by_role('button', name=name).click()
