@@ -1054,6 +1054,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                              'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live.View': ( 'extensions/live.html#view',
                                                                                                      'cjm_fasthtml_workers/extensions/live.py'),
+                                                      'cjm_fasthtml_workers.extensions.live.View._ops_of': ( 'extensions/live.html#view._ops_of',
+                                                                                                             'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live.View.ops': ( 'extensions/live.html#view.ops',
                                                                                                          'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live.Watch': ( 'extensions/live.html#watch',

@@ -1,0 +1,42 @@
+"""What an app's own functions do to the pages that call them: they fail, they take their time, they say odd things."""
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fasthtml.common import FastHTML, P, to_xml
+
+from cjm_fasthtml_workers.core.config import JobOptions
+from cjm_fasthtml_workers.extensions import dashboard
+from cjm_fasthtml_workers.extensions.dashboard import JobRoutes, job_routes
+from cjm_fasthtml_workers.extensions.live import HtmlPart, View
+from cjm_fasthtml_workers.managers.jobs import BaseJob
+from cjm_fasthtml_workers.managers.simple import SimpleJobManager
+from tests.dashboard_app import finish_by_hand
+
+PLUGINS = {'talker': 'tests.support_plugins.pages:Talker'}
+
+
+@pytest.fixture
+def manager() -> Iterator[SimpleJobManager]:
+    "Its jobs wait: there is no worker."
+    manager = SimpleJobManager(PLUGINS, on_start='paused', keep_params=True)
+    yield manager
+    manager.shutdown()
+
+
+def serve(manager: SimpleJobManager, **options: Any) -> tuple[JobRoutes, httpx.AsyncClient]:
+    routes, app = job_routes(manager, **options), FastHTML(default_hdrs=False, secret_key='tests')
+    routes.to_app(app)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=('127.0.0.1', 1))
+    return routes, httpx.AsyncClient(transport=transport, base_url='http://localhost')
+
+
+def test_a_part_that_fails_takes_nothing_from_the_others() -> None:
+    async def fine() -> Any: return P('new', id='a')
+    async def fails() -> Any: raise ValueError('no')
+    view = View([HtmlPart('a', fine), HtmlPart('b', fails)], 'e')
+    ops = asyncio.run(view.ops(0.))
+    assert [op[:2] for op in ops] == [['hello', 'e'], ['html', 'a']]
