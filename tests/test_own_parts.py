@@ -10,14 +10,19 @@ from fasthtml.common import FastHTML, P, to_xml
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.extensions import dashboard
+from cjm_fasthtml_workers.core.protocol import JobStatus
 from cjm_fasthtml_workers.extensions.dashboard import JobRoutes, job_routes
 from cjm_fasthtml_workers.extensions.live import HtmlPart, View
 from cjm_fasthtml_workers.managers.jobs import BaseJob
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.dashboard_app import finish_by_hand
 
+pytestmark = pytest.mark.anyio
 PLUGINS = {'talker': 'tests.support_plugins.pages:Talker'}
 
+
+@pytest.fixture
+def anyio_backend() -> str: return 'asyncio'
 
 @pytest.fixture
 def manager() -> Iterator[SimpleJobManager]:
@@ -40,3 +45,34 @@ def test_a_part_that_fails_takes_nothing_from_the_others() -> None:
     view = View([HtmlPart('a', fine), HtmlPart('b', fails)], 'e')
     ops = asyncio.run(view.ops(0.))
     assert [op[:2] for op in ops] == [['hello', 'e'], ['html', 'a']]
+
+
+def end(manager: SimpleJobManager, job: BaseJob, text: str = '') -> None:
+    "As if a worker had done it."
+    record = manager._book.get(job.id)
+    if text: record.chunks.append(text)
+    manager._book.start(record, None, None)
+    manager._book.finish(record, JobStatus.COMPLETED)
+
+
+async def test_what_ends_while_a_part_is_made_is_still_followed(manager: SimpleJobManager) -> None:
+    async def slow(job: BaseJob) -> str:
+        seen = job.status
+        end(manager, job)
+        return seen
+    routes, _ = serve(manager, parts={'slow': slow})
+    job = await manager.start_job('talker')
+    html = to_xml(await routes.live(job, 'slow'))
+    assert 'pending' in html and 'data-live' in html
+
+
+async def test_what_ends_while_its_page_is_made_is_still_followed(manager: SimpleJobManager, monkeypatch) -> None:
+    routes, client = serve(manager)
+    job, read_log = await manager.start_job('talker'), dashboard.read_log
+    async def slow(*args: Any, **options: Any) -> Any:
+        end(manager, job, 'the text')
+        return await read_log(*args, **options)
+    monkeypatch.setattr(dashboard, 'read_log', slow)
+    page = (await client.get(routes.look.url(job))).text
+    assert 'the text' not in page
+    for part in ('status', 'text', 'result', 'actions'): assert f'data-live="{part}:{job.id}"' in page, part

@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -337,6 +338,7 @@ async def _render_job(self:JobRoutes, visitor: Visitor, kind: str, key: str, man
                       job_id: str) -> FT | None:
     job, look = manager.get_job(job_id), self.look_of(key)
     if job is None: return None
+    job = copy(job)   # one moment of it: what ends while this is made is still followed
     if kind in _JOB_PARTS: return _JOB_PARTS[kind](job, look)
     if kind in self.own_parts: return await self.live(job, kind, key)
     if kind == 'status': return JobStatus(job, look, ahead=self._ahead_now(job, self._key_of(manager)))
@@ -391,9 +393,10 @@ async def live(self:JobRoutes,
     manager: str = ''  # Key of the job's manager, if there are several
 ) -> FT:
     "One of the app's own parts, which is made again whenever something happens to the job."
-    made, look = self.own_parts[part](job), self.look_of(manager)
+    look = self.look_of(manager)
+    attrs = {} if is_finished(job) else live_attrs(part, look.key(job), look)   # before: it may end meanwhile
+    made = self.own_parts[part](job)
     if inspect.isawaitable(made): made = await made
-    attrs = {} if is_finished(job) else live_attrs(part, look.key(job), look)
     return Div(made, id=look.dom_id(job, part), **attrs)
 
 # %% ../../nbs/extensions/dashboard.ipynb #7be000ad
@@ -550,6 +553,7 @@ async def _show(self:JobRoutes, request: Request) -> Any:
     visitor = await self.guard.enter(request, Action.VIEW)
     of, manager, job = await self._job_for(visitor, Action.VIEW, slug, of)
     self.watch.start()
+    job = copy(job)   # as it is before its text is read: what comes later comes by the stream
     look, can = self.look_of(of), await self._may_what(visitor, manager, job)
     text, log = await read_text(manager, job.id), await read_log(manager, job.id, mask=mask_known)
     if text is None or log is None: raise Refused(404, _GONE)
