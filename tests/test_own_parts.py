@@ -32,6 +32,17 @@ def manager() -> Iterator[SimpleJobManager]:
     manager.shutdown()
 
 
+class Mute:
+    "Says nothing of itself."
+    def __str__(self) -> str: raise RuntimeError('no')
+    __repr__ = __str__
+
+
+class Undecided(Mute):
+    "Is neither true nor false."
+    def __bool__(self) -> bool: raise RuntimeError('no')
+
+
 def serve(manager: SimpleJobManager, **options: Any) -> tuple[JobRoutes, httpx.AsyncClient]:
     routes, app = job_routes(manager, **options), FastHTML(default_hdrs=False, secret_key='tests')
     routes.to_app(app)
@@ -76,3 +87,35 @@ async def test_what_ends_while_its_page_is_made_is_still_followed(manager: Simpl
     page = (await client.get(routes.look.url(job))).text
     assert 'the text' not in page
     for part in ('status', 'text', 'result', 'actions'): assert f'data-live="{part}:{job.id}"' in page, part
+
+
+INSIDE: list[Any] = []
+INSIDE.append(INSIDE)
+
+
+@pytest.mark.parametrize('metadata', [{'title': Mute()}, {'title': Undecided()}, {('a', 'b'): Mute()}, {'n': 10**5000},
+                                      {'title': '  '}, {'title': 0}, {'x': INSIDE}],
+                         ids=['mute', 'undecided', 'key', 'number', 'blank', 'zero', 'inside'])
+async def test_odd_metadata_breaks_no_page(manager: SimpleJobManager, metadata: dict) -> None:
+    routes, client = serve(manager)
+    job = await manager.start_job('talker', job_options=JobOptions(metadata=metadata))
+    for url in (routes.look.url(job), '/jobs', '/jobs?q=talker'):
+        answer = await client.get(url)
+        assert answer.status_code == 200 and job.id in answer.text, url
+    assert (await client.get('/jobs?q=zzz')).status_code == 200
+    name = to_xml(dashboard.JobCard(job, routes.look)).partition('jobs-name">')[2].partition('<')[0]
+    assert name.strip()
+
+
+async def test_a_title_is_masked_like_all_else(manager: SimpleJobManager) -> None:
+    routes, client = serve(manager)
+    titles = 'https://me:hunter-2-pw@hub.local/talk.wav', {'api_key': 'hunter-2-pw'}
+    for title in titles: job = await manager.start_job('talker', job_options=JobOptions(metadata={'title': title}))
+    for url in ('/jobs', routes.look.url(job)):
+        text = (await client.get(url)).text
+        assert '•••' in text and 'hunter-2' not in text, url
+
+
+async def test_parameters_that_cannot_be_kept_are_not(manager: SimpleJobManager) -> None:
+    job = await manager.start_job('talker', words=INSIDE)
+    assert 'params' not in job.metadata

@@ -143,7 +143,9 @@ def title_of(
     job: BaseJob
 ) -> str:
     "What people call it."
-    return clean(job.metadata.get('title') or job.plugin_id, 200)
+    title = job.metadata.get('title')   # anything at all; often it is a file name or an address
+    text = '' if title is None else mask_known(clean(title, 4000)).strip()
+    return clean(text, 200) or clean(job.plugin_id, 200)
 
 def _live(kind: str, job: BaseJob, look: Look, live: bool) -> dict[str, str]:
     return live_attrs(kind, look.key(job), look) if live and not is_finished(job) else {}
