@@ -119,3 +119,31 @@ async def test_a_title_is_masked_like_all_else(manager: SimpleJobManager) -> Non
 async def test_parameters_that_cannot_be_kept_are_not(manager: SimpleJobManager) -> None:
     job = await manager.start_job('talker', words=INSIDE)
     assert 'params' not in job.metadata
+
+
+@pytest.mark.parametrize('name', ['row', 'retry', 'trace', 'result-box', 'row-cancel', 'cancel-form', 'status'])
+def test_a_part_cannot_have_the_id_of_another(manager: SimpleJobManager, name: str) -> None:
+    with pytest.raises(ValueError, match=name): job_routes(manager, parts={name: P})
+
+
+async def test_a_page_that_is_not_told_is_that_of_the_routes(manager: SimpleJobManager) -> None:
+    def page_of(job: BaseJob) -> str: return f"/documents/{job.metadata['document']}"
+    routes, client = serve(manager, page_of=page_of)
+    job = await manager.start_job('talker')
+    own = await manager.start_job('talker', job_options=JobOptions(metadata={'document': '文'}))
+    page = (await client.get('/jobs')).text
+    assert f'href="/jobs/{job.id}"' in page and 'href="/documents/文"' in page
+    await manager.cancel_job(own.id)
+    answer = await client.post(routes.look.url(own, '/retry'), headers={'hx-request': 'true'})
+    assert answer.status_code == 200 and answer.headers['hx-redirect'] == '/documents/%E6%96%87'
+
+
+async def test_a_place_in_the_backlog_is_counted_again(manager: SimpleJobManager) -> None:
+    routes, client = serve(manager)
+    first, job = [await manager.start_job('talker') for _ in range(2)]
+    async def sentence() -> str: return (await client.get('/jobs/-/part', params={'part': f'status:{job.id}'})).text
+    assert '1 job is before it' in await sentence()
+    await manager.cancel_job(first.id)
+    async with asyncio.timeout(30):
+        while 'It is next.' not in await sentence(): await asyncio.sleep(0.05)
+    routes.watch.stop()
