@@ -828,6 +828,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                               'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.JobRoutes._one_part': ( 'extensions/dashboard.html#jobroutes._one_part',
                                                                                                                               'cjm_fasthtml_workers/extensions/dashboard.py'),
+                                                           'cjm_fasthtml_workers.extensions.dashboard.JobRoutes._owns_file': ( 'extensions/dashboard.html#jobroutes._owns_file',
+                                                                                                                               'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.JobRoutes._page': ( 'extensions/dashboard.html#jobroutes._page',
                                                                                                                           'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.JobRoutes._parts': ( 'extensions/dashboard.html#jobroutes._parts',

@@ -30,6 +30,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from ..core.config import JobOptions
 from ..core.errors import JobQueueFull, WorkersError
 from ..core.masking import secret_values
+from ..core.protocol import TERMINAL_STATUSES
 from ..core.worker import error_line
 from .components import DAISYUI, MONSTERUI  # noqa: F401
 from .components import (CancelButton, JobActions, JobCard, JobProgress,
@@ -232,6 +233,7 @@ async def _job_for(self:JobRoutes, visitor: Visitor, action: str, slug: str,
     if found is None or not await self.guard.may(visitor, action, found[2]): raise Refused(404, _GONE)
     return found
 
+_MOST_ROWS = 10**6
 _LIST_SECONDS = 1.0   # between two looks into the file of a store
 
 @patch
@@ -611,12 +613,22 @@ async def _retry(self:JobRoutes, request: Request) -> Response:
 
 # %% ../../nbs/extensions/dashboard.ipynb #c360bb28
 @patch
+async def _owns_file(self:JobRoutes, visitor: Visitor) -> bool:
+    "Whether no job of somebody else has ended in the files of the stores, where more may be than is listed."
+    if not visitor.has_name or visitor.name is EVERYBODY: return True
+    for m in self.managers.values():
+        if m.job_store is None: continue
+        rows = await asyncio.to_thread(m.job_store.jobs, m.worker_type, TERMINAL_STATUSES, _MOST_ROWS)
+        if not all(row.owner is None or row.owner == visitor.name for row in rows): return False
+    return True
+
+@patch
 async def _clear(self:JobRoutes, request: Request) -> Response:
     visitor = await self.guard.act(request, Action.CLEAR)
     self.limits.take('commands', visitor.client)
-    finished = [j for m in self.managers.values() for j in m.get_all_jobs() if is_finished(j)]
-    seen = {id(e.job) for e in await self.visible(visitor)}
-    if not all(id(j) in seen for j in finished):
+    finished = [job for key in self.managers for job in await self._jobs_of(key) if is_finished(job)]
+    seen = {e.job.id for e in await self.visible(visitor)}
+    if not all(job.id in seen for job in finished) or not await self._owns_file(visitor):
         raise Refused(403, 'Some of the finished jobs are of others: only who may see all of them can clear them.')
     for m in self.managers.values(): m.clear_completed_jobs()
     return self._answer(request, 'cleared')
