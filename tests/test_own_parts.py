@@ -1,6 +1,5 @@
 """What an app's own functions do to the pages that call them: they fail, they take their time, they say odd things."""
 import asyncio
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,13 +8,12 @@ import pytest
 from fasthtml.common import FastHTML, P, to_xml
 
 from cjm_fasthtml_workers.core.config import JobOptions
-from cjm_fasthtml_workers.extensions import dashboard
 from cjm_fasthtml_workers.core.protocol import JobStatus
+from cjm_fasthtml_workers.extensions import dashboard
 from cjm_fasthtml_workers.extensions.dashboard import JobRoutes, job_routes
 from cjm_fasthtml_workers.extensions.live import HtmlPart, View
 from cjm_fasthtml_workers.managers.jobs import BaseJob
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
-from tests.dashboard_app import finish_by_hand
 
 pytestmark = pytest.mark.anyio
 PLUGINS = {'talker': 'tests.support_plugins.pages:Talker'}

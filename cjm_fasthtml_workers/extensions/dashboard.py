@@ -19,7 +19,7 @@ from copy import copy
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from fastcore.basics import patch
 from fastcore.xml import FT, H1, H2, A, Aside, Div, Main, P, Section, Title, to_xml
@@ -167,7 +167,7 @@ def job_routes(
     routes.look = Look(prefix, dict(classes or {}), page_of=page_of)
     for name in parts or {}:
         is_word = re.fullmatch(r'[a-z][a-z0-9_-]*', name)
-        if name in _KINDS or not is_word: raise ValueError(f"a part cannot be called {name!r}")
+        if name in _TAKEN or not is_word: raise ValueError(f"a part cannot be called {name!r}")
     routes.own_parts.update(parts or {})
     routes.title, routes.layout, routes.per_page = title, layout, per_page
     if restart is not None: routes.restart = restart
@@ -403,6 +403,8 @@ async def live(self:JobRoutes,
 
 # %% ../../nbs/extensions/dashboard.ipynb #7be000ad
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
+_TAKEN = _KINDS | {'row', 'retry', 'trace', 'result-box'} | {f'{n}{end}' for n in ('row-cancel', 'cancel', 'retry')
+                                                        for end in ('', '-form', '-button', '-form-button')}   # ids
 
 @patch
 async def part(self:JobRoutes,
@@ -505,6 +507,7 @@ def _stream(self:JobRoutes, request: Request, view: View, gone: list[list[str]],
 async def _one_part(self:JobRoutes, request: Request) -> Response:
     "One component, for htmx."
     part = await self.part(request, request.query_params.get('part', ''))
+    self.watch.start()   # for the places in the backlog
     if isinstance(part, HtmlPart): made = await part.render()
     else: made = await self._text_component(part)
     if made is None: raise Refused(404, _GONE)
@@ -577,12 +580,14 @@ async def _asset(self:JobRoutes, request: Request) -> Response:
                                                         'x-content-type-options': 'nosniff'})
 
 # %% ../../nbs/extensions/dashboard.ipynb #45ad3c75
+def _as_header(url: str) -> str: return quote(url, safe=":/%#?=@[]!$&'()*+,;~")   # as for `location`
+
 @patch
 def _answer(self:JobRoutes, request: Request, said: str, where: str = '', moves: bool = False) -> Response:
     "What an action came to."
     where = where or self.prefix
     if 'hx-request' in request.headers:
-        return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | ({'hx-redirect': where} if moves else {}))
+        return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | ({'hx-redirect': _as_header(where)} if moves else {}))
     joint = '&' if '?' in where else '?'
     return RedirectResponse(f'{where}{joint}said={said}' if said else where, 303, _PRIVATE)
 
