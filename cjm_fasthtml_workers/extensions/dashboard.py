@@ -403,8 +403,8 @@ async def live(self:JobRoutes,
 
 # %% ../../nbs/extensions/dashboard.ipynb #7be000ad
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
-_TAKEN = _KINDS | {'row', 'retry', 'trace', 'result-box'} | {f'{n}{end}' for n in ('row-cancel', 'cancel', 'retry')
-                                                        for end in ('', '-form', '-button', '-form-button')}   # ids
+_FORMS = [form + end for form in ('cancel', 'row-cancel', 'retry') for end in ('', '-form', '-button', '-form-button')]
+_TAKEN: set[str] = {*_KINDS, *_FORMS, 'row', 'trace', 'result-box'}   # each is the end of an id
 
 @patch
 async def part(self:JobRoutes,
@@ -587,7 +587,8 @@ def _answer(self:JobRoutes, request: Request, said: str, where: str = '', moves:
     "What an action came to."
     where = where or self.prefix
     if 'hx-request' in request.headers:
-        return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | ({'hx-redirect': _as_header(where)} if moves else {}))
+        move = {'hx-redirect': _as_header(where)} if moves else {}
+        return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | move)
     joint = '&' if '?' in where else '?'
     return RedirectResponse(f'{where}{joint}said={said}' if said else where, 303, _PRIVATE)
 

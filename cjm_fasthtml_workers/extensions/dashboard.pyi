@@ -220,7 +220,8 @@ _EVERY = {'facts': 0.2, 'card': 0.1, 'brief': 0.1}
 _OWN_EVERY = 0.2
 _JOB_PARTS: dict[str, Callable[..., FT]] = {'progress': JobProgress, 'cancel': CancelButton, 'facts': JobFacts, 'error': JobError}
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
-_TAKEN = _KINDS | {'row', 'retry', 'trace', 'result-box'} | {f'{n}{end}' for n in ('row-cancel', 'cancel', 'retry') for end in ('', '-form', '-button', '-form-button')}
+_FORMS = [form + end for form in ('cancel', 'row-cancel', 'retry') for end in ('', '-form', '-button', '-form-button')]
+_TAKEN: set[str] = {*_KINDS, *_FORMS, 'row', 'trace', 'result-box'}
 
 def _is_over(manager: BaseJobManager, job_id: str) -> bool: ...
 

@@ -66,7 +66,8 @@ class Listing(NamedTuple):
 
 def _has_text(entry: Entry, q: str) -> bool:
     job = entry.job
-    known = job.id, job.plugin_id, clean(job.metadata.get('title', '')), job.owner or '', job.status_message, job.error or ''
+    title = clean(job.metadata.get('title', ''))
+    known = job.id, job.plugin_id, title, job.owner or '', job.status_message, job.error or ''
     return any(q in str(v).lower() for v in known)
 
 def find_jobs(
