@@ -52,10 +52,13 @@ def secret_key() -> str:
     "What signs the cookies; the same as before where documents are kept, so that visitors find theirs again."
     if FOLDER is None: return secrets.token_hex(32)
     path = FOLDER/'secret'
-    if not path.exists():
-        path.touch(0o600)
-        path.write_text(secrets.token_hex(32))
-    return path.read_text()
+    if not path.exists() or not path.read_text().strip():
+        draft = path.with_name('secret.draft')   # so that the file is whole or not there
+        draft.unlink(missing_ok=True)
+        draft.touch(0o600)
+        draft.write_text(secrets.token_hex(32))
+        draft.replace(path)
+    return path.read_text().strip()
 
 
 class Gate:
@@ -106,7 +109,7 @@ def job_of(document: Document) -> BaseJob | None:
 
 def document_of(job: BaseJob) -> Document | None:
     "What `job` reads, if it is still there."
-    return library.get(job.metadata['document'], job.owner or '')
+    return library.get(job.metadata.get('document', ''), job.owner or '')
 
 
 def find(id: str, request: Request) -> tuple[Document, BaseJob]:
@@ -141,9 +144,10 @@ def again(manager: BaseJobManager, job: BaseJob) -> dict[str, Any] | None:
     return {'pages': document.paths, 'line_pause': LINE_PAUSE} if document else None
 
 
-def page_of(job: BaseJob) -> str:
-    "Where the visitor looks at `job`."
-    return f"/documents/{job.metadata['document']}"
+def page_of(job: BaseJob) -> str | None:
+    "Where the visitor looks at `job`; None: its document has gone, and only what was read of it is left."
+    document = document_of(job)
+    return f'/documents/{document.id}' if document else None
 
 
 async def sheets(job: BaseJob) -> Any:
@@ -186,7 +190,10 @@ async def read(visitor: str, name: str, data: bytes) -> Redirect:
         document = await to_thread.run_sync(library.unpack, visitor, name, data, limiter=unpacking)
         library.keep(document, is_busy)
     except Refused as error: raise HTTPException(422, str(error)) from None
-    await start(document)
+    try: await start(document)
+    except BaseException:   # else it would be busy for ever, and take a place
+        library.drop(document)
+        raise
     return Redirect(f'/documents/{document.id}')
 
 

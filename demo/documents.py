@@ -65,10 +65,11 @@ class Library:
         "What the last server left; what is not whole is dropped."
         found = sorted(self.folder.glob('*/document.json'), key=lambda path: path.stat().st_mtime_ns)
         for path in found:
-            kept = json.loads(path.read_text())
-            sizes = [(width, height) for width, height in kept.pop('sizes')]
-            self.documents[kept['id']] = Document(**kept, folder=path.parent, sizes=sizes, is_new=False)
-        for folder in {*self.folder.iterdir()} - {path.parent for path in found}: rmtree(folder, ignore_errors=True)
+            try: document = kept_document(path)
+            except (ValueError, KeyError, TypeError, OSError) as error: logger.warning('%s is dropped: %r', path, error)
+            else: self.documents[document.id] = document
+        whole = {document.folder for document in self.documents.values()}
+        for folder in {*self.folder.iterdir()} - whole: rmtree(folder, ignore_errors=True)
 
     def save(self, document: Document) -> None:
         "Let the next server find `document`, whole or not at all."
@@ -100,8 +101,13 @@ class Library:
             if oldest is None:
                 rmtree(document.folder, ignore_errors=True)
                 raise Refused('Many documents are waiting already. Let some of them finish, or cancel one.')
-            rmtree(self.documents.pop(oldest.id).folder, ignore_errors=True)
+            self.drop(oldest)
         self.documents[document.id] = document
+
+    def drop(self, document: Document) -> None:
+        "Forget `document`."
+        self.documents.pop(document.id, None)
+        rmtree(document.folder, ignore_errors=True)
 
     def get(self, id: str, owner: str) -> Document | None:
         "The document `id` if it belongs to `owner`."
@@ -117,6 +123,15 @@ class Library:
         self.documents.clear()
         if self.is_lasting: return
         rmtree(self.folder, ignore_errors=True)
+
+
+def kept_document(path: Path) -> Document:
+    "What `Library.save` wrote to `path`."
+    kept = json.loads(path.read_text())
+    id, owner, title = (str(kept[name]) for name in ('id', 'owner', 'title'))
+    document = Document(id, owner, title, path.parent, [(width, height) for width, height in kept['sizes']], False)
+    if not all(Path(page).is_file() for page in document.paths): raise ValueError('a page is missing')
+    return document
 
 
 def clean_title(name: str) -> str:

@@ -356,3 +356,19 @@ def test_a_server_that_is_killed_finds_its_documents_again(tmp_path, monkeypatch
         wait_until(lambda: statuses(tmp_path/'kept'/'jobs.db') == wanted, 150, 'the third, and the second once more')
         for page in pages: assert len(visitor.get(f'{page}/text').text) > 50
     assert (tmp_path/'kept'/'secret').stat().st_mode & 0o077 == 0
+
+
+def test_a_server_starts_with_whatever_the_last_one_left(tmp_path, monkeypatch) -> None:
+    "An empty secret, as when the server was killed while it wrote it; documents that are broken, or of an older demo."
+    kept = tmp_path/'kept'
+    monkeypatch.setenv('DEMO_FOLDER', str(kept))
+    whole = {'id': 'old', 'owner': 'me', 'title': 'Old', 'sizes': [[300, 200]], 'job_id': 'x'}
+    for name, text in {'broken': '{"id": "a', 'list': '[]', 'no-page': json.dumps(whole | {'id': 'no-page'}),
+                       'old': json.dumps(whole)}.items():
+        (kept/'documents'/name).mkdir(parents=True)
+        (kept/'documents'/name/'document.json').write_text(text)
+    (kept/'documents'/'old'/'1.jpg').write_bytes(picture('JPEG'))
+    (kept/'secret').touch(0o600)
+    with serve_demo(tmp_path) as server: assert httpx.get(server.url).status_code == 200
+    assert [folder.name for folder in (kept/'documents').iterdir()] == ['old']
+    assert len((kept/'secret').read_text()) == 64 and (kept/'secret').stat().st_mode & 0o077 == 0

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fasthtml.common import fast_app
 
-from cjm_fasthtml_workers.core.config import WorkerConfig
+from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.extensions.dashboard import job_routes
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
@@ -21,9 +21,9 @@ def manager_of(folder, **config) -> SimpleJobManager:
                             job_store=store)
 
 
-def visitor_of(manager: SimpleJobManager) -> httpx.AsyncClient:
+def visitor_of(manager: SimpleJobManager, **options) -> httpx.AsyncClient:
     app, _ = fast_app(secret_key='tests')
-    routes = job_routes(manager)
+    routes = job_routes(manager, **options)
     routes.to_app(app)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app, client=('127.0.0.1', 50000)),
                                base_url='http://127.0.0.1:5001', headers={'accept': 'text/html'})
@@ -105,4 +105,20 @@ def test_the_job_of_another_app_is_listed_and_read_and_not_cancelled_here(tmp_pa
             assert texts((await visitor.get(f'/jobs/{job.id}')).text)[0] == 'w0 w1 w2 '
             visitor.stop()
         for manager in (mine, other): await manager.aclose()
+    asyncio.run(main())
+
+
+def test_nobody_clears_the_jobs_of_others_that_only_the_file_has(tmp_path) -> None:
+    async def main() -> None:
+        manager = manager_of(tmp_path, max_finished_jobs=1)
+        for owner in ('ann', 'bob'):
+            job = await manager.start_job('talker', job_options=JobOptions(owner=owner), count=1, pause=0)
+            await manager.wait_for_job(job.id, SECONDS)
+        assert [job.owner for job in manager.get_all_jobs()] == ['bob']
+        async with visitor_of(manager, authorize=lambda *_: True, owner_of=lambda request: 'bob') as bob:
+            answer = await bob.post('/jobs/-/clear', headers={'hx-request': 'true'})
+            assert answer.status_code == 403
+            bob.stop()
+        assert [job.owner for job in await manager.list_jobs()] == ['ann', 'bob']
+        await manager.aclose()
     asyncio.run(main())

@@ -10,6 +10,7 @@ __all__ = ['DAISYUI', 'MONSTERUI', 'POLL_SECONDS', 'WORDS', 'FAULTS', 'clean', '
 
 # %% ../../nbs/extensions/components.ipynb #de86d469
 import hashlib
+import logging
 import re
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Collection, Mapping
@@ -28,6 +29,7 @@ from ..core.protocol import JobStatus as Status
 from ..managers.jobs import BaseJob, is_finished
 
 # %% ../../nbs/extensions/components.ipynb #fbab93e5
+_log = logging.getLogger(__name__)
 _UNSHOWABLE = re.compile('[\0\ud800-\udfff]')
 
 def clean(
@@ -102,7 +104,11 @@ class Look:
 
     def page(self, job: BaseJob) -> str:
         "Where a visitor is led."
-        return (self.page_of(job) if self.page_of is not None else None) or self.url(job)
+        try: own = self.page_of(job) if self.page_of is not None else None
+        except Exception:   # it is asked for every job that is listed
+            _log.exception("page_of failed for job %r; the link leads to the page of the routes", job.id)
+            own = None
+        return own or self.url(job)
 
     def key(self, job: BaseJob) -> str: return slug_of(job.id) + (f'.{self.manager}' if self.manager else '')
     def dom_id(self, job: BaseJob, part: str) -> str: return f'job-{self.key(job)}-{part}'
@@ -143,7 +149,9 @@ def title_of(
     job: BaseJob
 ) -> str:
     "What people call it."
-    return clean(job.metadata.get('title') or job.plugin_id, 200)
+    title = job.metadata.get('title')   # anything at all; often it is a file name or an address
+    text = '' if title is None else mask_known(clean(title, 4000)).strip()
+    return clean(text, 200) or clean(job.plugin_id, 200)
 
 def _live(kind: str, job: BaseJob, look: Look, live: bool) -> dict[str, str]:
     return live_attrs(kind, look.key(job), look) if live and not is_finished(job) else {}

@@ -15,10 +15,11 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from fastcore.basics import patch
 from fastcore.xml import FT, H1, H2, A, Aside, Div, Main, P, Section, Title, to_xml
@@ -29,6 +30,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from ..core.config import JobOptions
 from ..core.errors import JobQueueFull, WorkersError
 from ..core.masking import secret_values
+from ..core.protocol import TERMINAL_STATUSES
 from ..core.worker import error_line
 from .components import DAISYUI, MONSTERUI  # noqa: F401
 from .components import (CancelButton, JobActions, JobCard, JobProgress,
@@ -165,7 +167,7 @@ def job_routes(
     routes.look = Look(prefix, dict(classes or {}), page_of=page_of)
     for name in parts or {}:
         is_word = re.fullmatch(r'[a-z][a-z0-9_-]*', name)
-        if name in _KINDS or not is_word: raise ValueError(f"a part cannot be called {name!r}")
+        if name in _TAKEN or not is_word: raise ValueError(f"a part cannot be called {name!r}")
     routes.own_parts.update(parts or {})
     routes.title, routes.layout, routes.per_page = title, layout, per_page
     if restart is not None: routes.restart = restart
@@ -231,6 +233,7 @@ async def _job_for(self:JobRoutes, visitor: Visitor, action: str, slug: str,
     if found is None or not await self.guard.may(visitor, action, found[2]): raise Refused(404, _GONE)
     return found
 
+_MOST_ROWS = 10**6
 _LIST_SECONDS = 1.0   # between two looks into the file of a store
 
 @patch
@@ -337,6 +340,7 @@ async def _render_job(self:JobRoutes, visitor: Visitor, kind: str, key: str, man
                       job_id: str) -> FT | None:
     job, look = manager.get_job(job_id), self.look_of(key)
     if job is None: return None
+    job = copy(job)   # one moment of it: what ends while this is made is still followed
     if kind in _JOB_PARTS: return _JOB_PARTS[kind](job, look)
     if kind in self.own_parts: return await self.live(job, kind, key)
     if kind == 'status': return JobStatus(job, look, ahead=self._ahead_now(job, self._key_of(manager)))
@@ -391,13 +395,16 @@ async def live(self:JobRoutes,
     manager: str = ''  # Key of the job's manager, if there are several
 ) -> FT:
     "One of the app's own parts, which is made again whenever something happens to the job."
-    made, look = self.own_parts[part](job), self.look_of(manager)
+    look = self.look_of(manager)
+    attrs = {} if is_finished(job) else live_attrs(part, look.key(job), look)   # before: it may end meanwhile
+    made = self.own_parts[part](job)
     if inspect.isawaitable(made): made = await made
-    attrs = {} if is_finished(job) else live_attrs(part, look.key(job), look)
     return Div(made, id=look.dom_id(job, part), **attrs)
 
 # %% ../../nbs/extensions/dashboard.ipynb #7be000ad
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
+_FORMS = [form + end for form in ('cancel', 'row-cancel', 'retry') for end in ('', '-form', '-button', '-form-button')]
+_TAKEN: set[str] = {*_KINDS, *_FORMS, 'row', 'trace', 'result-box'}   # each is the end of an id
 
 @patch
 async def part(self:JobRoutes,
@@ -500,6 +507,7 @@ def _stream(self:JobRoutes, request: Request, view: View, gone: list[list[str]],
 async def _one_part(self:JobRoutes, request: Request) -> Response:
     "One component, for htmx."
     part = await self.part(request, request.query_params.get('part', ''))
+    self.watch.start()   # for the places in the backlog
     if isinstance(part, HtmlPart): made = await part.render()
     else: made = await self._text_component(part)
     if made is None: raise Refused(404, _GONE)
@@ -550,6 +558,7 @@ async def _show(self:JobRoutes, request: Request) -> Any:
     visitor = await self.guard.enter(request, Action.VIEW)
     of, manager, job = await self._job_for(visitor, Action.VIEW, slug, of)
     self.watch.start()
+    job = copy(job)   # as it is before its text is read: what comes later comes by the stream
     look, can = self.look_of(of), await self._may_what(visitor, manager, job)
     text, log = await read_text(manager, job.id), await read_log(manager, job.id, mask=mask_known)
     if text is None or log is None: raise Refused(404, _GONE)
@@ -571,12 +580,15 @@ async def _asset(self:JobRoutes, request: Request) -> Response:
                                                         'x-content-type-options': 'nosniff'})
 
 # %% ../../nbs/extensions/dashboard.ipynb #45ad3c75
+def _as_header(url: str) -> str: return quote(url, safe=":/%#?=@[]!$&'()*+,;~")   # as for `location`
+
 @patch
 def _answer(self:JobRoutes, request: Request, said: str, where: str = '', moves: bool = False) -> Response:
     "What an action came to."
     where = where or self.prefix
     if 'hx-request' in request.headers:
-        return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | ({'hx-redirect': where} if moves else {}))
+        move = {'hx-redirect': _as_header(where)} if moves else {}
+        return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | move)
     joint = '&' if '?' in where else '?'
     return RedirectResponse(f'{where}{joint}said={said}' if said else where, 303, _PRIVATE)
 
@@ -607,12 +619,22 @@ async def _retry(self:JobRoutes, request: Request) -> Response:
 
 # %% ../../nbs/extensions/dashboard.ipynb #c360bb28
 @patch
+async def _owns_file(self:JobRoutes, visitor: Visitor) -> bool:
+    "Whether no job of somebody else has ended in the files of the stores, where more may be than is listed."
+    if not visitor.has_name or visitor.name is EVERYBODY: return True
+    for m in self.managers.values():
+        if m.job_store is None: continue
+        rows = await asyncio.to_thread(m.job_store.jobs, m.worker_type, TERMINAL_STATUSES, _MOST_ROWS)
+        if not all(row.owner is None or row.owner == visitor.name for row in rows): return False
+    return True
+
+@patch
 async def _clear(self:JobRoutes, request: Request) -> Response:
     visitor = await self.guard.act(request, Action.CLEAR)
     self.limits.take('commands', visitor.client)
-    finished = [j for m in self.managers.values() for j in m.get_all_jobs() if is_finished(j)]
-    seen = {id(e.job) for e in await self.visible(visitor)}
-    if not all(id(j) in seen for j in finished):
+    finished = [job for key in self.managers for job in await self._jobs_of(key) if is_finished(job)]
+    seen = {e.job.id for e in await self.visible(visitor)}
+    if not all(job.id in seen for job in finished) or not await self._owns_file(visitor):
         raise Refused(403, 'Some of the finished jobs are of others: only who may see all of them can clear them.')
     for m in self.managers.values(): m.clear_completed_jobs()
     return self._answer(request, 'cleared')

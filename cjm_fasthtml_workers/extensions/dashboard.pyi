@@ -8,10 +8,11 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 from fastcore.basics import patch
 from fastcore.xml import FT, H1, H2, A, Aside, Div, Main, P, Section, Title, to_xml
 from fasthtml.core import APIRouter, FastHTML, FtResponse, HttpHeader
@@ -20,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobQueueFull as JobQueueFull, WorkersError as WorkersError
 from ..core.masking import secret_values as secret_values
+from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES
 from ..core.worker import error_line as error_line
 from .components import DAISYUI as DAISYUI, MONSTERUI as MONSTERUI
 from .components import CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, live_attrs as live_attrs, mask_known as mask_known, slug_of as slug_of, title_of as title_of
@@ -170,6 +172,10 @@ class JobRoutes(APIRouter):
 
     async def _retry(self, request: Request) -> Response: ...
 
+    async def _owns_file(self, visitor: Visitor) -> bool:
+        """Whether no job of somebody else has ended in the files of the stores, where more may be than is listed."""
+        ...
+
     async def _clear(self, request: Request) -> Response: ...
 
     async def _plugin_for(self, request: Request, action: str) -> tuple[BaseJobManager, PluginInfo]: ...
@@ -201,6 +207,7 @@ _REFUSALS = {404: 'Not here', 409: 'Not now', 429: 'Not now'}
 def _wants_page(request: Request) -> bool: ...
 
 def _find_job(manager: BaseJobManager, slug: str) -> BaseJob | None: ...
+_MOST_ROWS = 10 ** 6
 _LIST_SECONDS = 1.0
 
 def secrets_of(manager: BaseJobManager) -> set[str]:
@@ -213,6 +220,8 @@ _EVERY = {'facts': 0.2, 'card': 0.1, 'brief': 0.1}
 _OWN_EVERY = 0.2
 _JOB_PARTS: dict[str, Callable[..., FT]] = {'progress': JobProgress, 'cancel': CancelButton, 'facts': JobFacts, 'error': JobError}
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
+_FORMS = [form + end for form in ('cancel', 'row-cancel', 'retry') for end in ('', '-form', '-button', '-form-button')]
+_TAKEN: set[str] = {*_KINDS, *_FORMS, 'row', 'trace', 'result-box'}
 
 def _is_over(manager: BaseJobManager, job_id: str) -> bool: ...
 
@@ -228,4 +237,6 @@ class _LiveResponse(EventResponse):
 _SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.', 'elsewhere': 'Another process of this app has this job, and only there it can be cancelled.', 'cleared': 'Finished jobs were cleared.', 'reloaded': 'The plugin was loaded again.', 'unloaded': 'The plugin was unloaded.', 'unchanged': 'Nothing was changed: no worker runs, or it did not agree in time. The log of the app says more.'}
 
 def _flash(request: Request) -> FT | str: ...
+
+def _as_header(url: str) -> str: ...
 _ROUTES: list[tuple[str, str, Callable[..., Awaitable[Any]]]] = [('/-/live', 'get', JobRoutes._live), ('/-/part', 'get', JobRoutes._one_part), ('/-/script', 'get', JobRoutes._asset), ('/-/style', 'get', JobRoutes._asset), ('/-/clear', 'post', JobRoutes._clear), ('/-/plugins/{slug}/unload', 'post', JobRoutes._unload), ('/-/plugins/{slug}/reload', 'post', JobRoutes._reload), ('/{slug}/cancel', 'post', JobRoutes._cancel), ('/{slug}/retry', 'post', JobRoutes._retry), ('/{slug}', 'get', JobRoutes._show), ('', 'get', JobRoutes._list)]

@@ -135,10 +135,16 @@ class View:
         self._greeted = True
         for part in self.parts:
             if isinstance(part, HtmlPart) and (is_over or part.has_ended()): part._due = now   # the last look sees all
-            out += await part.ops(now, is_told or is_over)
+            out += await self._ops_of(part, now, is_told or is_over)
         if is_over: out.append(['end'])
         self.is_over = is_over
         return out
+
+    async def _ops_of(self, part: HtmlPart | TextPart, now: float, is_told: bool) -> list[Op]:
+        try: return await part.ops(now, is_told)
+        except Exception:   # an app's own code: what the other parts have found is sent all the same
+            _log.exception("%s could not be made; the rest of the page goes on", part.name)
+            return []
 
 # %% ../../nbs/extensions/live.ipynb #b8894327
 _LINGER_SECONDS = 30.0

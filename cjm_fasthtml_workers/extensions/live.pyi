@@ -78,6 +78,8 @@ class View:
     async def ops(self, now: float, is_told: bool=True) -> list[Op]:
         """What is different; the last one is `end` when all is over."""
         ...
+
+    async def _ops_of(self, part: HtmlPart | TextPart, now: float, is_told: bool) -> list[Op]: ...
 _LINGER_SECONDS = 30.0
 
 @dataclass(eq=False)

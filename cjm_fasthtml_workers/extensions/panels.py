@@ -66,7 +66,8 @@ class Listing(NamedTuple):
 
 def _has_text(entry: Entry, q: str) -> bool:
     job = entry.job
-    known = job.id, job.plugin_id, job.metadata.get('title', ''), job.owner or '', job.status_message, job.error or ''
+    title = clean(job.metadata.get('title', ''))
+    known = job.id, job.plugin_id, title, job.owner or '', job.status_message, job.error or ''
     return any(q in str(v).lower() for v in known)
 
 def find_jobs(
@@ -185,7 +186,7 @@ def as_text(value: Any, limit: int = 20_000) -> str:
     "A value for people to read."
     if isinstance(value, str): return clean(value, limit)
     try: return clean(json.dumps(value, indent=2, ensure_ascii=False, default=clean), limit)
-    except (TypeError, ValueError, RecursionError): return clean(repr(value), limit)
+    except (TypeError, ValueError, RecursionError): return clean(value, limit)   # `repr` may fail, too
 
 def _facts(job: BaseJob, mask: Callable[[str], str]) -> list[tuple[str, Any]]:
     waited = seconds_between(job.created_at, job.started_at)

@@ -51,7 +51,8 @@ def keep_small(
     params: dict[str, Any]
 ) -> dict[str, Any] | None:  # None: they are large, or no plain data
     "A copy of parameters that may be kept as long as their job."
-    return copy.deepcopy(params) if _count(params, _MOST_KEPT) >= 0 else None
+    try: return copy.deepcopy(params) if _count(params, _MOST_KEPT) >= 0 else None
+    except RecursionError: return None   # deep, or in itself
 
 # %% ../../nbs/managers/simple.ipynb #b4de7381
 @dataclass(repr=False)
