@@ -678,3 +678,28 @@ def test_app_killed_under_load(tmp_path):
     print(len(told(tmp_path)), counts, {w: len(said(tmp_path, w)) for w in ('ready', 'accepted', 'ended')})
     assert not counts.get('pending') and not counts.get('running') and counts['completed']
     assert json.dumps(counts)
+
+def test_an_end_that_waits_for_a_locked_file_is_stored_before_its_job_is_let_go(tmp_path):
+    async def main():
+        path = tmp_path/'jobs.db'
+        store = SQLiteJobStore(path, busy_seconds=.3, patience_seconds=SECONDS)
+        m = SimpleJobManager({'worky': 'tests.store_app:Worky'}, configs={'worky': {'folder': str(tmp_path)}},
+                             job_store=store)
+        job = await m.start_job('worky', nonce='once', seconds=.3, job_options=JobOptions(max_retries=1))
+        await until(lambda: job.started_at and said(SimpleFolder(tmp_path), 'ran'))
+        con = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        con.execute('BEGIN IMMEDIATE')
+        write, put_back, kinds = store._write_batch, store._put_back, []
+        def write_batch(batch):
+            kinds[:] = [op.kind for op in batch]
+            write(batch)
+        def unlock_behind(*args):   # the end was tried in vain, and what lets go of the job is next
+            put_back(*args)
+            if kinds[-1:] == ['call'] and con.in_transaction: con.execute('ROLLBACK')
+        store._write_batch, store._put_back = write_batch, unlock_behind
+        await until(lambda: m._book.find(job.id).is_finished)
+        await m.aclose()
+        assert not con.in_transaction and job.status == 'completed'
+        assert con.execute('SELECT status FROM jobs').fetchall() == [('completed',)]
+        con.close()
+    asyncio.run(main())

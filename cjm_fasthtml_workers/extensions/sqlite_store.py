@@ -618,8 +618,13 @@ def _write_batch(self:SQLiteJobStore, batch: list[_Op]) -> None:
     self._is_tidying = False
     try:
         if batch or texts: self._tell(self._write(batch, texts))
-    except (sqlite3.Error, StoreError) as e: self._put_back(batch, texts, e)
-    if call is not None: self._call_now(call)
+    except (sqlite3.Error, StoreError) as e:
+        self._put_back(batch, texts, e)
+        if call is not None and call.done is not None: call.done(_error_of(e, self.path))   # not before what waits
+    else:
+        if call is not None: self._call_now(call)
+
+def _error_of(e: Exception, path: Any) -> StoreError: return e if isinstance(e, StoreError) else store_error(e, path)
 
 @patch
 def _tell(self:SQLiteJobStore, told: list[tuple[Callable[[Any], None], Any]]) -> None:
@@ -864,7 +869,7 @@ def _line_statements(self:SQLiteJobStore, printed: dict[str, deque[tuple[int, st
 # %% ../../nbs/extensions/sqlite_store.ipynb #b2878de6
 @patch
 def _put_back(self:SQLiteJobStore, batch: list[_Op], texts: list[tuple[str, int, str, Any]], e: Exception) -> None:
-    error = e if isinstance(e, StoreError) else store_error(e, self.path)
+    error = _error_of(e, self.path)
     _log.error("%s; %d jobs wait to be stored", error, len({op.job_id for op in batch if op.kind != 'accept'}))
     new = {op.job_id for op in batch if op.kind == 'accept'}
     told: list[tuple[Callable[[Any], None], Any]] = []
@@ -1034,10 +1039,19 @@ def detach(self:SQLiteJobStore,
 ) -> None:
     "The manager stops: write what is left, and leave its waiting jobs to whoever starts next. May wait."
     if worker_type not in self._managers or os.getpid() != self._pid: return
-    try: self._call(lambda con: self._release(con, worker_type), 2*self.busy_seconds + 1)
+    try: self._release_in(worker_type, 2*self.busy_seconds + 1)
     except StoreError as e: _log.error("%s; what waits there is taken over when this process has ended", e)
     self._managers.pop(worker_type, None)
     if not self._managers: self._leave()
+
+@patch
+def _release_in(self:SQLiteJobStore, worker_type: str, seconds: float) -> None:
+    "Behind all that waits: an end that is stored after this would not count any more."
+    deadline = time.monotonic() + seconds
+    while True:
+        try: return self._call(lambda con: self._release(con, worker_type), deadline - time.monotonic())
+        except StoreBusy:
+            if time.monotonic() >= deadline: raise
 
 @patch
 def _release(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str) -> None:
