@@ -1426,6 +1426,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                            'cjm_fasthtml_workers/extensions/sqlite_store.py'),
                                                               'cjm_fasthtml_workers.extensions.sqlite_store._marks': ( 'extensions/sqlite_store.html#_marks',
                                                                                                                        'cjm_fasthtml_workers/extensions/sqlite_store.py'),
+                                                              'cjm_fasthtml_workers.extensions.sqlite_store._newest': ( 'extensions/sqlite_store.html#_newest',
+                                                                                                                        'cjm_fasthtml_workers/extensions/sqlite_store.py'),
                                                               'cjm_fasthtml_workers.extensions.sqlite_store._now': ( 'extensions/sqlite_store.html#_now',
                                                                                                                      'cjm_fasthtml_workers/extensions/sqlite_store.py'),
                                                               'cjm_fasthtml_workers.extensions.sqlite_store._own_fields': ( 'extensions/sqlite_store.html#_own_fields',

@@ -279,6 +279,7 @@ def _begin(self:SQLiteJobStore) -> None:
     self._change = threading.Condition()
     self._ops: deque[_Op] = deque()
     self._texts: deque[tuple[str, int, str, Any]] = deque()   # chunks and progress, not yet written
+    self._text_chars = 0   # in them; about, for two managers may add to it at once
     self._lines: dict[str, deque[tuple[int, str]]] = {}   # and what was printed: number and text, by job id
     self._kept: dict[str, deque[tuple[int, int]]] = {}   # job id -> first number and size of each row of chunks
     self._thread: threading.Thread | None = None
@@ -534,6 +535,7 @@ def note_end(self:SQLiteJobStore,
 # %% ../../nbs/extensions/sqlite_store.ipynb #02065b18
 _TEXT_SECONDS = 0.25   # how long text may wait to be written
 _MAX_TEXTS = 200_000   # pieces that may wait, if the disk does not take them
+_MAX_WAITING_CHARS = 2**26   # in those pieces
 _MAX_CHARS = 2**20     # of text kept for each job; the manager keeps as much
 _MAX_LINES = 1000   # that a job has printed; the manager keeps as many
 _PROGRESS, _FORGET, _PRINTED = -1, -2, -3   # in place of a chunk's number: how far it is, a new attempt, lines
@@ -546,7 +548,9 @@ def note_chunk(self:SQLiteJobStore,
     metadata:dict[str, Any]|None=None
 ) -> None:
     "The job sent a piece of text. It is stored soon, and at the latest with the end."
-    if len(self._texts) < _MAX_TEXTS: self._texts.append((job_id, number, text, metadata))
+    if len(self._texts) < _MAX_TEXTS and self._text_chars < _MAX_WAITING_CHARS:
+        self._texts.append((job_id, number, text, metadata))
+        self._text_chars += len(text)
     if not self._has_texts: self._wake_for_text()
 
 @patch
@@ -608,7 +612,19 @@ def _take_texts(self:SQLiteJobStore) -> list[tuple[str, int, str, Any]]:
     lines: dict[str, deque[tuple[int, str]]] = {}
     if self._lines:
         with self._change: lines, self._lines = self._lines, {}
-    return [self._texts.popleft() for _ in range(len(self._texts))] + [(i, _PRINTED, '', n) for i, n in lines.items()]
+    self._text_chars, found = 0, [self._texts.popleft() for _ in range(len(self._texts))]
+    return _newest(found) + [(i, _PRINTED, '', n) for i, n in lines.items()]
+
+def _newest(texts: list[tuple[str, int, str, Any]]) -> list[tuple[str, int, str, Any]]:
+    "Without the chunks that would be dropped at once: to write a flood would take longer than to make it."
+    room: dict[str, int] = {}
+    found = []
+    for piece in reversed(texts):
+        job_id, number, text, _ = piece
+        left = room.get(job_id, _MAX_CHARS)
+        if number >= 0: room[job_id] = left - len(text)
+        if number < 0 or left > 0: found.append(piece)
+    return found[::-1]
 
 @patch
 def _write_batch(self:SQLiteJobStore, batch: list[_Op]) -> None:
