@@ -17,6 +17,7 @@ import pytest
 from cjm_fasthtml_workers.cli import run_command
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.core.errors import JobNotFound, JobQueueFull, ManagerClosed, NotStorable, StoreFull
+from cjm_fasthtml_workers.core.protocol import WorkerStreamChunk
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.faults.harness import STALL_SECONDS, App, kernel_wait
@@ -702,4 +703,25 @@ def test_an_end_that_waits_for_a_locked_file_is_stored_before_its_job_is_let_go(
         assert not con.in_transaction and job.status == 'completed'
         assert con.execute('SELECT status FROM jobs').fetchall() == [('completed',)]
         con.close()
+    asyncio.run(main())
+
+def test_a_follower_in_another_app_that_misses_text_loses_nothing_behind_the_gap(tmp_path):
+    async def main():
+        a, b = manager_of(tmp_path), manager_of(tmp_path)
+        store = a.job_store
+        job = await a.start_job('worky', nonce='aaaabbbb', seconds=1)
+        await until(lambda: job.status == 'running')
+        store.note_chunk(job.id, 0, 'first')
+        await until(lambda: store.read_chunks(job.id).chunks)
+        record = await b._readable(job.id)
+        store.note_chunk(job.id, 5, 'later')   # those between are gone
+        await until(lambda: store.read_chunks(job.id).dropped == 5)
+        await b._look_again(record)
+        assert record.chunks.read(1) == ([WorkerStreamChunk(job.id, '', False, {'dropped': 4}),
+                                          WorkerStreamChunk(job.id, 'later')], 6)
+        store.note_chunk(job.id, 6, 'last')
+        await until(lambda: len(store.read_chunks(job.id).chunks) == 2)
+        await b._look_again(record)
+        assert [c.chunk for c in record.chunks.read(6)[0]] == ['last']
+        for m in (b, a): await m.aclose()
     asyncio.run(main())

@@ -1439,7 +1439,9 @@ async def _look_again(self:BaseJobManager, record: JobRecord) -> bool:  # False:
     chunks = record.chunks
     if stored.job.attempt != record.job.attempt: chunks.restart()
     known = chunks.end - chunks.base
-    if dropped > known: chunks.first, known = chunks.base + dropped, dropped   # nobody waits for those in between
+    if dropped > known:   # nobody waits for those in between
+        chunks.clear()
+        chunks.first, known = chunks.base + dropped, dropped
     for text, metadata in new[known - dropped:]: chunks.append(text, metadata)
     record.job = stored.job
     return True
