@@ -725,3 +725,16 @@ def test_a_follower_in_another_app_that_misses_text_loses_nothing_behind_the_gap
         assert [c.chunk for c in record.chunks.read(6)[0]] == ['last']
         for m in (b, a): await m.aclose()
     asyncio.run(main())
+
+SLOW_TO_KEEP = [{'n': n, 'text': str(n)} for n in range(200_000)]   # its JSON takes about a second
+
+def test_a_refused_job_ends_the_event_streams_of_those_who_were_too_quick(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        starting = asyncio.create_task(m.start_job('worky', nonce='no', odd=[*SLOW_TO_KEEP, ValueError()]))
+        await until(m.get_all_jobs)
+        events = m.events(m.get_all_jobs()[0].id)
+        with pytest.raises(NotStorable): await starting
+        async with asyncio.timeout(SECONDS): assert [e async for e in events] == []
+        await m.aclose()
+    asyncio.run(main())

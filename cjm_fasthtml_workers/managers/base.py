@@ -1287,6 +1287,9 @@ def _unaccept(self:BaseJobManager, record: JobRecord) -> None:
     if record.worker is not None and record.worker.job is record: self._free_unsent(record.worker)
     self._wakeups.add(record.end_waiters + record.chunk_waiters)   # of those who were too quick
     record.end_waiters, record.chunk_waiters = [], []
+    with self._hub.lock:
+        for stream in self._hub.streams():
+            if stream.job_id == record.job.id: stream._end()
 
 def _is_refused(record: JobRecord) -> bool: return record.kept is not None and record.kept.refusal is not None
 
