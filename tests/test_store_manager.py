@@ -738,3 +738,19 @@ def test_a_refused_job_ends_the_event_streams_of_those_who_were_too_quick(tmp_pa
         async with asyncio.timeout(SECONDS): assert [e async for e in events] == []
         await m.aclose()
     asyncio.run(main())
+
+def test_no_job_begins_after_a_pause_though_it_was_on_its_way_to_the_store(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        await m.start()
+        starting = asyncio.create_task(m.start_job('worky', nonce='late', more=SLOW_TO_KEEP))
+        await until(m.get_all_jobs)
+        m.pause()
+        job = await starting
+        await until(lambda: m.get_stats()['running'] == 0)
+        assert (job.status, job.attempt, job.started_at) == ('pending', 1, None)
+        await until(lambda: m.job_store.get(job.id).job.status == 'pending')
+        m.resume()
+        assert (await m.wait_for_job(job.id, SECONDS)).attempt == 1
+        await m.aclose()
+    asyncio.run(main())

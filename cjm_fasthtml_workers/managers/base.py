@@ -1308,6 +1308,7 @@ def _on_attempt_stored(self:BaseJobManager, handle: WorkerHandle, record: JobRec
     with self._lock:
         if handle.job is not record or handle.job_at != _UNSENT or record.is_finished: return
         if handle.state != 'ready' or self._is_closed: return   # it is taken back when the worker is gone
+        if error is None and self._is_paused: return self._take_back(handle, record)
         if error is None: return self._send_job(handle, record, request)
         self._note_end(record, _failed(Fault.INTERRUPTED, f"not ours to run: {error_line(error)}"))
         self._free_unsent(handle)
