@@ -18,6 +18,7 @@ from cjm_fasthtml_workers.cli import run_command
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.core.errors import JobNotFound, JobQueueFull, ManagerClosed, NotStorable, StoreFull
 from cjm_fasthtml_workers.core.protocol import WorkerStreamChunk
+from cjm_fasthtml_workers.extensions import sqlite_store
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.faults.harness import STALL_SECONDS, App, kernel_wait
@@ -752,5 +753,22 @@ def test_no_job_begins_after_a_pause_though_it_was_on_its_way_to_the_store(tmp_p
         await until(lambda: m.job_store.get(job.id).job.status == 'pending')
         m.resume()
         assert (await m.wait_for_job(job.id, SECONDS)).attempt == 1
+        await m.aclose()
+    asyncio.run(main())
+
+def test_what_sqlite_would_not_take_is_refused_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_store, '_MAX_ROW', 2**20)   # the real one takes a while
+    async def main():
+        m = SimpleJobManager({'echo': 'tests.store_app:Echo'}, job_store=SQLiteJobStore(tmp_path/'jobs.db'))
+        await m.start()
+        await asyncio.to_thread(m.job_store._call, lambda con: con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**20 + 2**16))
+        texts = ['few', 'x'*2**21, 'few']
+        jobs = await asyncio.gather(*(m.start_job('echo', text=t) for t in texts), return_exceptions=True)
+        assert isinstance(jobs[1], NotStorable) and 'params' in str(jobs[1])
+        huge = await m.start_job('echo', text='y', times=2**21)
+        ends = [await m.wait_for_job(job.id, SECONDS) for job in (jobs[0], jobs[2], huge)]
+        assert [(j.status, j.fault) for j in ends] == [('completed', None)]*2 + [('failed', 'bad_payload')]
+        after = await m.wait_for_job((await m.start_job('echo', text='z')).id, SECONDS)
+        assert after.status == 'completed' and m.job_store.get(huge.id).job.fault == 'bad_payload'
         await m.aclose()
     asyncio.run(main())

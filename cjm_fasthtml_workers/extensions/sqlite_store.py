@@ -424,9 +424,23 @@ def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict
 def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]:
     own, metadata, result = values['fields'], values['metadata'], values['result']
     out = {'params': storable(values['params'], 'params', classes)} if 'params' in values else {}
-    return {**out, 'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
+    out |= {'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
             'fields': storable_fields(own, 'job', classes) if own else None,
             'result': None if result is None else storable(result, 'the result', classes)}
+    _refuse_huge(out)
+    return out
+
+_MAX_ROW = 900_000_000   # bytes; SQLite takes a billion, and to a batch with more it says no as a whole
+_SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
+
+def _refuse_huge(columns: dict[str, Any]) -> None:
+    sizes = {name: _nbytes(text) for name, text in columns.items() if text}
+    if sum(sizes.values()) <= _MAX_ROW: return
+    raise NotStorable(_SAID[max(sizes, key=lambda name: sizes[name])], f"it takes more than {_MAX_ROW:,} bytes")
+
+def _nbytes(text: str) -> int:
+    "In UTF-8; no more than a guess where that is enough."
+    return len(text) if text.isascii() else 4*len(text) if 16*len(text) < _MAX_ROW else len(text.encode())
 
 @patch
 def _row_of(self:SQLiteJobStore, stored: StoredJob) -> tuple[dict[str, Any], dict[str, Any]]:
