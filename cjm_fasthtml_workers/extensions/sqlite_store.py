@@ -648,13 +648,8 @@ def _write_batch(self:SQLiteJobStore, batch: list[_Op]) -> None:
     self._is_tidying = False
     try:
         if batch or texts: self._tell(self._write(batch, texts))
-    except (sqlite3.Error, StoreError) as e:
-        self._put_back(batch, texts, e)
-        if call is not None and call.done is not None: call.done(_error_of(e, self.path))   # not before what waits
-    else:
-        if call is not None: self._call_now(call)
-
-def _error_of(e: Exception, path: Any) -> StoreError: return e if isinstance(e, StoreError) else store_error(e, path)
+    except (sqlite3.Error, StoreError) as e: self._put_back(batch, texts, e)
+    if call is not None: self._call_now(call)
 
 @patch
 def _tell(self:SQLiteJobStore, told: list[tuple[Callable[[Any], None], Any]]) -> None:
@@ -899,7 +894,7 @@ def _line_statements(self:SQLiteJobStore, printed: dict[str, deque[tuple[int, st
 # %% ../../nbs/extensions/sqlite_store.ipynb #b2878de6
 @patch
 def _put_back(self:SQLiteJobStore, batch: list[_Op], texts: list[tuple[str, int, str, Any]], e: Exception) -> None:
-    error = _error_of(e, self.path)
+    error = e if isinstance(e, StoreError) else store_error(e, self.path)
     _log.error("%s; %d jobs wait to be stored", error, len({op.job_id for op in batch if op.kind != 'accept'}))
     new = {op.job_id for op in batch if op.kind == 'accept'}
     told: list[tuple[Callable[[Any], None], Any]] = []
@@ -1069,22 +1064,15 @@ def detach(self:SQLiteJobStore,
 ) -> None:
     "The manager stops: write what is left, and leave its waiting jobs to whoever starts next. May wait."
     if worker_type not in self._managers or os.getpid() != self._pid: return
-    try: self._release_in(worker_type, 2*self.busy_seconds + 1)
+    try: self._call(lambda con: self._release(con, worker_type), 2*self.busy_seconds + 1)
     except StoreError as e: _log.error("%s; what waits there is taken over when this process has ended", e)
     self._managers.pop(worker_type, None)
     if not self._managers: self._leave()
 
 @patch
-def _release_in(self:SQLiteJobStore, worker_type: str, seconds: float) -> None:
-    "Behind all that waits: an end that is stored after this would not count any more."
-    deadline = time.monotonic() + seconds
-    while True:
-        try: return self._call(lambda con: self._release(con, worker_type), deadline - time.monotonic())
-        except StoreBusy:
-            if time.monotonic() >= deadline: raise
-
-@patch
 def _release(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str) -> None:
+    with self._change: has_ends = any(op.kind == 'end' for op in self._ops)   # they would not count any more
+    if has_ends: raise StoreBusy(f"{self.path}: jobs have ended, and that could not be written yet")
     con.execute("UPDATE jobs SET app=NULL WHERE app=? AND worker_type=? AND status IN ('pending', 'running')",
                 (self._app, worker_type))
 
