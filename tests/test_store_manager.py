@@ -772,3 +772,32 @@ def test_what_sqlite_would_not_take_is_refused_by_itself(tmp_path, monkeypatch):
         assert after.status == 'completed' and m.job_store.get(huge.id).job.fault == 'bad_payload'
         await m.aclose()
     asyncio.run(main())
+
+def test_a_place_in_the_text_of_one_attempt_is_none_in_the_next_also_for_another_app(tmp_path):
+    async def main():
+        a, b = manager_of(tmp_path), manager_of(tmp_path)
+        job = await a.start_job('worky', nonce='')
+        await a.wait_for_job(job.id, SECONDS)
+        record = a._book.find(job.id)
+        first, again = ['one', 'two'], ['1', '2', '3']
+        with contextlib.closing(sqlite3.connect(a.job_store.path)) as con:
+            def write(attempt, texts):
+                con.execute('UPDATE jobs SET attempt=?', (attempt,))
+                con.execute('INSERT OR REPLACE INTO chunks SELECT seq, 0, ? FROM jobs',
+                            (json.dumps([[t, None] for t in texts]),))
+                con.commit()
+            write(1, first)
+            seen = await b.read_text(job.id)
+            assert (seen.text, seen.at) == ('onetwo', 2)
+            write(2, again)
+            seen = await b.read_text(job.id, seen.at)
+            assert (seen.text, seen.is_new) == ('123', True)
+            assert (await b.read_text(job.id, seen.at)).text == ''
+        record.job.attempt = 2   # and in the app that ran it
+        for text in first: record.chunks.append(text)
+        record.chunks.restart()
+        for text in again: record.chunks.append(text)
+        assert (await a.read_text(job.id)).at == seen.at
+        assert (await a.read_text(job.id, seen.at - 1)).text == '3'
+        for m in (b, a): await m.aclose()
+    asyncio.run(main())

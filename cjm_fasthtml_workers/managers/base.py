@@ -1648,7 +1648,16 @@ async def read_text(
 ) -> TextRead:  # What came since
     "The text that a job has streamed, without waiting for more; `JobNotFound` for an unknown id."
     record = self._book.get(job_id) if self._store is None else await self._readable(job_id)
-    with self._lock: return record.chunks.read_text(position)
+    with self._lock: return _read_from(record, position)
+
+_PLACES = 2**32   # of one attempt
+
+def _read_from(record: JobRecord, position: int | None) -> TextRead:
+    "A place counts from the start of its attempt: so it is the same in memory, in the file and after a restart."
+    start, base = (record.job.attempt - 1)*_PLACES, record.chunks.base
+    known = None if position is None or position < start else position - start + base
+    found = record.chunks.read_text(known)
+    return found._replace(at=found.at - base + start)
 
 # %% ../../nbs/managers/base.ipynb #eb526e51
 @patch
