@@ -30,6 +30,10 @@ class Worky:
             time.sleep(seconds)
             yield piece
 
+class Echo:
+    def __init__(self, config): pass
+    def execute(self, text, times=1): return {'text': text*times}
+
 def manager_of(folder: Path, **kwargs) -> SimpleJobManager:
     store = SQLiteJobStore(folder/'store'/'jobs.db', make_directory=True, max_finished=None)
     return SimpleJobManager({'worky': 'tests.store_app:Worky'}, configs={'worky': {'folder': str(folder)}},

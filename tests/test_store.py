@@ -1,4 +1,5 @@
 "What a store does with a bad place, odd values, two apps, a full disk; the lessons have the rest."
+import contextlib
 import json
 import os
 import signal
@@ -742,3 +743,20 @@ def test_command_line_ends_with_its_reader_and_with_ctrl_c(tmp_path, store):
         follow.until('499', SECONDS)
         follow.popen.send_signal(signal.SIGINT)
         assert follow.finish(SECONDS) == 130 and not follow.err
+
+def test_a_flood_of_text_is_bounded_before_it_is_written(tmp_path):
+    store = SQLiteJobStore(tmp_path/'jobs.db')
+    store.attach('jobs')
+    job, stored = BaseJob('flood', 'p', status='running'), threading.Event()
+    store.accept(StoredJob('jobs', job, 'p'), lambda e: stored.set())
+    assert stored.wait(20)
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as con:
+        con.execute('BEGIN IMMEDIATE')   # nothing can be written
+        for n in range(2000): store.note_chunk(job.id, n, f'{n:08}'*8192)   # 125 MiB
+        assert sum(len(t[2]) for t in store._texts) <= 2**26 + 2**16
+        con.execute('ROLLBACK')
+    store._call(lambda con: None)
+    found = store.read_chunks(job.id)
+    assert 2**20 <= sum(len(t) for t, _ in found.chunks) < 2**21 and found.dropped > 900
+    store.close()
+    assert store.path.stat().st_size < 2**23   # what would be dropped at once was not written

@@ -17,6 +17,8 @@ import pytest
 from cjm_fasthtml_workers.cli import run_command
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.core.errors import JobNotFound, JobQueueFull, ManagerClosed, NotStorable, StoreFull
+from cjm_fasthtml_workers.core.protocol import WorkerStreamChunk
+from cjm_fasthtml_workers.extensions import sqlite_store
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.faults.harness import STALL_SECONDS, App, kernel_wait
@@ -678,3 +680,124 @@ def test_app_killed_under_load(tmp_path):
     print(len(told(tmp_path)), counts, {w: len(said(tmp_path, w)) for w in ('ready', 'accepted', 'ended')})
     assert not counts.get('pending') and not counts.get('running') and counts['completed']
     assert json.dumps(counts)
+
+def test_an_end_that_waits_for_a_locked_file_is_stored_before_its_job_is_let_go(tmp_path):
+    async def main():
+        path = tmp_path/'jobs.db'
+        store = SQLiteJobStore(path, busy_seconds=.3, patience_seconds=SECONDS)
+        m = SimpleJobManager({'worky': 'tests.store_app:Worky'}, configs={'worky': {'folder': str(tmp_path)}},
+                             job_store=store)
+        job = await m.start_job('worky', nonce='once', seconds=.3, job_options=JobOptions(max_retries=1))
+        await until(lambda: job.started_at and said(SimpleFolder(tmp_path), 'ran'))
+        con = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        con.execute('BEGIN IMMEDIATE')
+        write, put_back, kinds = store._write_batch, store._put_back, []
+        def write_batch(batch):
+            kinds[:] = [op.kind for op in batch]
+            write(batch)
+        def unlock_behind(*args):   # the end was tried in vain, and what lets go of the job is next
+            put_back(*args)
+            if kinds[-1:] == ['call'] and con.in_transaction: con.execute('ROLLBACK')
+        store._write_batch, store._put_back = write_batch, unlock_behind
+        await until(lambda: m._book.find(job.id).is_finished)
+        await m.aclose()
+        assert not con.in_transaction and job.status == 'completed'
+        assert con.execute('SELECT status FROM jobs').fetchall() == [('completed',)]
+        con.close()
+    asyncio.run(main())
+
+def test_a_follower_in_another_app_that_misses_text_loses_nothing_behind_the_gap(tmp_path):
+    async def main():
+        a, b = manager_of(tmp_path), manager_of(tmp_path)
+        store = a.job_store
+        job = await a.start_job('worky', nonce='aaaabbbb', seconds=1)
+        await until(lambda: job.status == 'running')
+        store.note_chunk(job.id, 0, 'first')
+        await until(lambda: store.read_chunks(job.id).chunks)
+        record = await b._readable(job.id)
+        store.note_chunk(job.id, 5, 'later')   # those between are gone
+        await until(lambda: store.read_chunks(job.id).dropped == 5)
+        await b._look_again(record)
+        assert record.chunks.read(1) == ([WorkerStreamChunk(job.id, '', False, {'dropped': 4}),
+                                          WorkerStreamChunk(job.id, 'later')], 6)
+        store.note_chunk(job.id, 6, 'last')
+        await until(lambda: len(store.read_chunks(job.id).chunks) == 2)
+        await b._look_again(record)
+        assert [c.chunk for c in record.chunks.read(6)[0]] == ['last']
+        for m in (b, a): await m.aclose()
+    asyncio.run(main())
+
+SLOW_TO_KEEP = [{'n': n, 'text': str(n)} for n in range(200_000)]   # its JSON takes about a second
+
+def test_a_refused_job_ends_the_event_streams_of_those_who_were_too_quick(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        starting = asyncio.create_task(m.start_job('worky', nonce='no', odd=[*SLOW_TO_KEEP, ValueError()]))
+        await until(m.get_all_jobs)
+        events = m.events(m.get_all_jobs()[0].id)
+        with pytest.raises(NotStorable): await starting
+        async with asyncio.timeout(SECONDS): assert [e async for e in events] == []
+        await m.aclose()
+    asyncio.run(main())
+
+def test_no_job_begins_after_a_pause_though_it_was_on_its_way_to_the_store(tmp_path):
+    async def main():
+        m = manager_of(tmp_path)
+        await m.start()
+        starting = asyncio.create_task(m.start_job('worky', nonce='late', more=SLOW_TO_KEEP))
+        await until(m.get_all_jobs)
+        m.pause()
+        job = await starting
+        await until(lambda: m.get_stats()['running'] == 0)
+        assert (job.status, job.attempt, job.started_at) == ('pending', 1, None)
+        await until(lambda: m.job_store.get(job.id).job.status == 'pending')
+        m.resume()
+        assert (await m.wait_for_job(job.id, SECONDS)).attempt == 1
+        await m.aclose()
+    asyncio.run(main())
+
+def test_what_sqlite_would_not_take_is_refused_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_store, '_MAX_ROW', 2**20)   # the real one takes a while
+    async def main():
+        m = SimpleJobManager({'echo': 'tests.store_app:Echo'}, job_store=SQLiteJobStore(tmp_path/'jobs.db'))
+        await m.start()
+        await asyncio.to_thread(m.job_store._call, lambda con: con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**20 + 2**16))
+        texts = ['few', 'x'*2**21, 'few']
+        jobs = await asyncio.gather(*(m.start_job('echo', text=t) for t in texts), return_exceptions=True)
+        assert isinstance(jobs[1], NotStorable) and 'params' in str(jobs[1])
+        huge = await m.start_job('echo', text='y', times=2**21)
+        ends = [await m.wait_for_job(job.id, SECONDS) for job in (jobs[0], jobs[2], huge)]
+        assert [(j.status, j.fault) for j in ends] == [('completed', None)]*2 + [('failed', 'bad_payload')]
+        after = await m.wait_for_job((await m.start_job('echo', text='z')).id, SECONDS)
+        assert after.status == 'completed' and m.job_store.get(huge.id).job.fault == 'bad_payload'
+        await m.aclose()
+    asyncio.run(main())
+
+def test_a_place_in_the_text_of_one_attempt_is_none_in_the_next_also_for_another_app(tmp_path):
+    async def main():
+        a, b = manager_of(tmp_path), manager_of(tmp_path)
+        job = await a.start_job('worky', nonce='')
+        await a.wait_for_job(job.id, SECONDS)
+        record = a._book.find(job.id)
+        first, again = ['one', 'two'], ['1', '2', '3']
+        with contextlib.closing(sqlite3.connect(a.job_store.path)) as con:
+            def write(attempt, texts):
+                con.execute('UPDATE jobs SET attempt=?', (attempt,))
+                con.execute('INSERT OR REPLACE INTO chunks SELECT seq, 0, ? FROM jobs',
+                            (json.dumps([[t, None] for t in texts]),))
+                con.commit()
+            write(1, first)
+            seen = await b.read_text(job.id)
+            assert (seen.text, seen.at) == ('onetwo', 2)
+            write(2, again)
+            seen = await b.read_text(job.id, seen.at)
+            assert (seen.text, seen.is_new) == ('123', True)
+            assert (await b.read_text(job.id, seen.at)).text == ''
+        record.job.attempt = 2   # and in the app that ran it
+        for text in first: record.chunks.append(text)
+        record.chunks.restart()
+        for text in again: record.chunks.append(text)
+        assert (await a.read_text(job.id)).at == seen.at
+        assert (await a.read_text(job.id, seen.at - 1)).text == '3'
+        for m in (b, a): await m.aclose()
+    asyncio.run(main())

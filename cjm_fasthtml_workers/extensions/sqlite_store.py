@@ -279,6 +279,7 @@ def _begin(self:SQLiteJobStore) -> None:
     self._change = threading.Condition()
     self._ops: deque[_Op] = deque()
     self._texts: deque[tuple[str, int, str, Any]] = deque()   # chunks and progress, not yet written
+    self._text_chars = 0   # in them; about, for two managers may add to it at once
     self._lines: dict[str, deque[tuple[int, str]]] = {}   # and what was printed: number and text, by job id
     self._kept: dict[str, deque[tuple[int, int]]] = {}   # job id -> first number and size of each row of chunks
     self._thread: threading.Thread | None = None
@@ -423,9 +424,23 @@ def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict
 def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]:
     own, metadata, result = values['fields'], values['metadata'], values['result']
     out = {'params': storable(values['params'], 'params', classes)} if 'params' in values else {}
-    return {**out, 'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
+    out |= {'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
             'fields': storable_fields(own, 'job', classes) if own else None,
             'result': None if result is None else storable(result, 'the result', classes)}
+    _refuse_huge(out)
+    return out
+
+_MAX_ROW = 900_000_000   # bytes; SQLite takes a billion, and to a batch with more it says no as a whole
+_SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
+
+def _refuse_huge(columns: dict[str, Any]) -> None:
+    sizes = {name: _nbytes(text) for name, text in columns.items() if text}
+    if sum(sizes.values()) <= _MAX_ROW: return
+    raise NotStorable(_SAID[max(sizes, key=lambda name: sizes[name])], f"it takes more than {_MAX_ROW:,} bytes")
+
+def _nbytes(text: str) -> int:
+    "In UTF-8; no more than a guess where that is enough."
+    return len(text) if text.isascii() else 4*len(text) if 16*len(text) < _MAX_ROW else len(text.encode())
 
 @patch
 def _row_of(self:SQLiteJobStore, stored: StoredJob) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -534,6 +549,7 @@ def note_end(self:SQLiteJobStore,
 # %% ../../nbs/extensions/sqlite_store.ipynb #02065b18
 _TEXT_SECONDS = 0.25   # how long text may wait to be written
 _MAX_TEXTS = 200_000   # pieces that may wait, if the disk does not take them
+_MAX_WAITING_CHARS = 2**26   # in those pieces
 _MAX_CHARS = 2**20     # of text kept for each job; the manager keeps as much
 _MAX_LINES = 1000   # that a job has printed; the manager keeps as many
 _PROGRESS, _FORGET, _PRINTED = -1, -2, -3   # in place of a chunk's number: how far it is, a new attempt, lines
@@ -546,7 +562,9 @@ def note_chunk(self:SQLiteJobStore,
     metadata:dict[str, Any]|None=None
 ) -> None:
     "The job sent a piece of text. It is stored soon, and at the latest with the end."
-    if len(self._texts) < _MAX_TEXTS: self._texts.append((job_id, number, text, metadata))
+    if len(self._texts) < _MAX_TEXTS and self._text_chars < _MAX_WAITING_CHARS:
+        self._texts.append((job_id, number, text, metadata))
+        self._text_chars += len(text)
     if not self._has_texts: self._wake_for_text()
 
 @patch
@@ -608,7 +626,19 @@ def _take_texts(self:SQLiteJobStore) -> list[tuple[str, int, str, Any]]:
     lines: dict[str, deque[tuple[int, str]]] = {}
     if self._lines:
         with self._change: lines, self._lines = self._lines, {}
-    return [self._texts.popleft() for _ in range(len(self._texts))] + [(i, _PRINTED, '', n) for i, n in lines.items()]
+    self._text_chars, found = 0, [self._texts.popleft() for _ in range(len(self._texts))]
+    return _newest(found) + [(i, _PRINTED, '', n) for i, n in lines.items()]
+
+def _newest(texts: list[tuple[str, int, str, Any]]) -> list[tuple[str, int, str, Any]]:
+    "Without the chunks that would be dropped at once: to write a flood would take longer than to make it."
+    room: dict[str, int] = {}
+    found = []
+    for piece in reversed(texts):
+        job_id, number, text, _ = piece
+        left = room.get(job_id, _MAX_CHARS)
+        if number >= 0: room[job_id] = left - len(text)
+        if number < 0 or left > 0: found.append(piece)
+    return found[::-1]
 
 @patch
 def _write_batch(self:SQLiteJobStore, batch: list[_Op]) -> None:
@@ -1041,6 +1071,8 @@ def detach(self:SQLiteJobStore,
 
 @patch
 def _release(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str) -> None:
+    with self._change: has_ends = any(op.kind == 'end' for op in self._ops)   # they would not count any more
+    if has_ends: raise StoreBusy(f"{self.path}: jobs have ended, and that could not be written yet")
     con.execute("UPDATE jobs SET app=NULL WHERE app=? AND worker_type=? AND status IN ('pending', 'running')",
                 (self._app, worker_type))
 

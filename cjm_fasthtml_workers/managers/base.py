@@ -1287,6 +1287,9 @@ def _unaccept(self:BaseJobManager, record: JobRecord) -> None:
     if record.worker is not None and record.worker.job is record: self._free_unsent(record.worker)
     self._wakeups.add(record.end_waiters + record.chunk_waiters)   # of those who were too quick
     record.end_waiters, record.chunk_waiters = [], []
+    with self._hub.lock:
+        for stream in self._hub.streams():
+            if stream.job_id == record.job.id: stream._end()
 
 def _is_refused(record: JobRecord) -> bool: return record.kept is not None and record.kept.refusal is not None
 
@@ -1305,6 +1308,7 @@ def _on_attempt_stored(self:BaseJobManager, handle: WorkerHandle, record: JobRec
     with self._lock:
         if handle.job is not record or handle.job_at != _UNSENT or record.is_finished: return
         if handle.state != 'ready' or self._is_closed: return   # it is taken back when the worker is gone
+        if error is None and self._is_paused: return self._take_back(handle, record)
         if error is None: return self._send_job(handle, record, request)
         self._note_end(record, _failed(Fault.INTERRUPTED, f"not ours to run: {error_line(error)}"))
         self._free_unsent(handle)
@@ -1439,7 +1443,9 @@ async def _look_again(self:BaseJobManager, record: JobRecord) -> bool:  # False:
     chunks = record.chunks
     if stored.job.attempt != record.job.attempt: chunks.restart()
     known = chunks.end - chunks.base
-    if dropped > known: chunks.first, known = chunks.base + dropped, dropped   # nobody waits for those in between
+    if dropped > known:   # nobody waits for those in between
+        chunks.clear()
+        chunks.first, known = chunks.base + dropped, dropped
     for text, metadata in new[known - dropped:]: chunks.append(text, metadata)
     record.job = stored.job
     return True
@@ -1642,7 +1648,16 @@ async def read_text(
 ) -> TextRead:  # What came since
     "The text that a job has streamed, without waiting for more; `JobNotFound` for an unknown id."
     record = self._book.get(job_id) if self._store is None else await self._readable(job_id)
-    with self._lock: return record.chunks.read_text(position)
+    with self._lock: return _read_from(record, position)
+
+_PLACES = 2**32   # of one attempt
+
+def _read_from(record: JobRecord, position: int | None) -> TextRead:
+    "A place counts from the start of its attempt: so it is the same in memory, in the file and after a restart."
+    start, base = (record.job.attempt - 1)*_PLACES, record.chunks.base
+    known = None if position is None or position < start else position - start + base
+    found = record.chunks.read_text(known)
+    return found._replace(at=found.at - base + start)
 
 # %% ../../nbs/managers/base.ipynb #eb526e51
 @patch
