@@ -1966,6 +1966,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                    'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager.get_job_logs': ( 'managers/base.html#basejobmanager.get_job_logs',
                                                                                                                         'cjm_fasthtml_workers/managers/base.py'),
+                                                    'cjm_fasthtml_workers.managers.base.BaseJobManager.get_job_options': ( 'managers/base.html#basejobmanager.get_job_options',
+                                                                                                                           'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager.get_job_result': ( 'managers/base.html#basejobmanager.get_job_result',
                                                                                                                           'cjm_fasthtml_workers/managers/base.py'),
                                                     'cjm_fasthtml_workers.managers.base.BaseJobManager.get_plugin_configs': ( 'managers/base.html#basejobmanager.get_plugin_configs',

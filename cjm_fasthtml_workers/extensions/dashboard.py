@@ -610,7 +610,9 @@ async def _retry(self:JobRoutes, request: Request) -> Response:
     if not is_finished(job): raise Refused(409, 'The job has not ended yet.')
     params = self.restart(manager, job)
     if params is None: raise Refused(409, 'The parameters of this job are not known any more.')
-    options = JobOptions(priority=job.priority, owner=job.owner, metadata=job.metadata)
+    kept = {'params': dict(params)} if 'params' in job.metadata else {}
+    options = replace(manager.get_job_options(job.id) or JobOptions(), priority=job.priority, owner=job.owner,
+                      metadata={**job.metadata, **kept})
     try: again = await manager.start_job(job.plugin_id, job_options=options, **params)
     except JobQueueFull: raise Refused(429, 'Too many jobs are waiting already. Try again later.') from None
     except (WorkersError, ValueError, TypeError, RuntimeError) as e:

@@ -134,7 +134,8 @@ class View:
         out = [] if self._greeted else [['hello', self.epoch]]
         self._greeted = True
         for part in self.parts:
-            if isinstance(part, HtmlPart) and (is_over or part.has_ended()): part._due = now   # the last look sees all
+            if isinstance(part, HtmlPart) and (part.has_ended() or is_over):   # the last look sees everything
+                part._due, part._is_told = now, True
             out += await self._ops_of(part, now, is_told or is_over)
         if is_over: out.append(['end'])
         self.is_over = is_over

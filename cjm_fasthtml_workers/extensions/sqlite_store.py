@@ -423,7 +423,8 @@ def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict
 
 def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]:
     own, metadata, result = values['fields'], values['metadata'], values['result']
-    out = {'params': storable(values['params'], 'params', classes)} if 'params' in values else {}
+    out: dict[str, str | None] = {
+        'params': storable(values['params'], 'params', classes)} if 'params' in values else {}
     out |= {'metadata': storable(metadata, 'job.metadata', classes) if metadata else '{}',
             'fields': storable_fields(own, 'job', classes) if own else None,
             'result': None if result is None else storable(result, 'the result', classes)}

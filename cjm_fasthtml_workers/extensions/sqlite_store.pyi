@@ -346,6 +346,14 @@ def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict
     ...
 
 def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
+_MAX_ROW = 900000000
+_SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
+
+def _refuse_huge(columns: dict[str, Any]) -> None: ...
+
+def _nbytes(text: str) -> int:
+    """In UTF-8; no more than a guess where that is enough."""
+    ...
 
 def _job_of(row: dict[str, Any], classes: Classes) -> Any:
     """The job object, of its own class; nothing of the class is called."""
@@ -357,9 +365,14 @@ _FIXED = (str, bytes, int, float, bool, type(None))
 def _attempt_of(job: Any) -> dict[str, Any]: ...
 _TEXT_SECONDS = 0.25
 _MAX_TEXTS = 200000
+_MAX_WAITING_CHARS = 2 ** 26
 _MAX_CHARS = 2 ** 20
 _MAX_LINES = 1000
 _PROGRESS, _FORGET, _PRINTED = (-1, -2, -3)
+
+def _newest(texts: list[tuple[str, int, str, Any]]) -> list[tuple[str, int, str, Any]]:
+    """Without the chunks that would be dropped at once: to write a flood would take longer than to make it."""
+    ...
 _Row = dict[str, Any]
 
 def _now() -> str: ...

@@ -1540,6 +1540,15 @@ def get_job(
     return record.job if record is not None else None
 
 @patch
+def get_job_options(
+    self:BaseJobManager,
+    job_id:str  # Unique job identifier
+) -> JobOptions | None:  # None: there is no such job
+    "Get the options that a job was started with."
+    record = self._known(job_id)
+    return record.options if record is not None else None
+
+@patch
 def get_all_jobs(
     self:BaseJobManager
 ) -> list[JobType]:  # List of all jobs

@@ -485,6 +485,10 @@ class BaseJobManager(ABC, Generic[JobType]):
         """Get a job by ID."""
         ...
 
+    def get_job_options(self, job_id: str) -> JobOptions | None:
+        """Get the options that a job was started with."""
+        ...
+
     def get_all_jobs(self) -> list[JobType]:
         """Get all jobs, in the order in which they were started."""
         ...
@@ -693,6 +697,11 @@ def _is_refused(record: JobRecord) -> bool: ...
 _LOOK_SECONDS = 0.25
 _ELSEWHERE = 'another app runs this job, and its events are told there; wait_for_job and stream_job follow it here'
 _IS_KEPT = 'the manager was shut down; the job waits in its store'
+_PLACES = 2 ** 32
+
+def _read_from(record: JobRecord, position: int | None) -> TextRead:
+    """A place counts from the start of its attempt: so it is the same in memory, in the file and after a restart."""
+    ...
 
 def _all_ok(answers: list[dict[str, Any]], what: str) -> bool: ...
 
