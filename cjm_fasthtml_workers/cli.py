@@ -68,6 +68,7 @@ def read_objects(
         text = ''.join(text for _, text in read_texts(con, job['seq']))
         yield {**job, 'text': text, 'log': '\n'.join(_lines_of(con, job['seq'])) if has_lines else ''}
 
+# %% ../nbs/cli.ipynb #5a1b1002
 def read_texts(
     con: sqlite3.Connection,
     seq: int,

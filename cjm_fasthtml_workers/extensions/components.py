@@ -197,6 +197,7 @@ FAULTS: dict[str, str] = {
     Fault.QUARANTINED: 'It ended its worker process each time, and is not tried again.',
     Fault.INTERRUPTED: 'The app was stopped while it ran.'}
 
+# %% ../../nbs/extensions/components.ipynb #5a1b1004
 def Badge(status: str, look: Look | None = None) -> FT:
     "The state of a job in a word."
     look = look or Look()

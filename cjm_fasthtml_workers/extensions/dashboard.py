@@ -233,6 +233,7 @@ async def _job_for(self:JobRoutes, visitor: Visitor, action: str, slug: str,
     if found is None or not await self.guard.may(visitor, action, found[2]): raise Refused(404, _GONE)
     return found
 
+# %% ../../nbs/extensions/dashboard.ipynb #5a1b1006
 _MOST_ROWS = 10**6
 _LIST_SECONDS = 1.0   # between two looks into the file of a store
 

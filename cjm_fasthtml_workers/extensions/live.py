@@ -589,6 +589,10 @@ _CSS += ["""
   border-radius: .4rem; }
 .jobs-filter select { flex: 0 1 12rem; height: 2.4rem; padding-block: 0; font-size: .95rem; }
 .jobs-filter button { flex: none; height: 2.4rem; }
+"""]
+
+# %% ../../nbs/extensions/live.ipynb #5a1b1008
+_CSS += ["""
 .jobs-table, .jobs-rows { width: 100%; margin: 0; border-collapse: collapse; }
 .jobs-table :is(th, td), .jobs-rows :is(th, td) { padding: .55rem .7rem .55rem 0; text-align: left;
   vertical-align: baseline; border-bottom: 1px solid var(--jobs-line); background: none; overflow-wrap: normal; }

@@ -431,6 +431,7 @@ def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]:
     _refuse_huge(out)
     return out
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a1b100a
 _MAX_ROW = 900_000_000   # bytes; SQLite takes a billion, and to a batch with more it says no as a whole
 _SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
 
@@ -1155,6 +1156,7 @@ def _texts_of(self:SQLiteJobStore, table: str, job_id: str) -> tuple[int, list[A
         found += unstored(texts, self.classes)
     return first, found
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a1b100c
 @patch
 def jobs(self:SQLiteJobStore,
     worker_type:str|None=None,  # None: of all managers

@@ -1450,6 +1450,7 @@ async def _look_again(self:BaseJobManager, record: JobRecord) -> bool:  # False:
     record.job = stored.job
     return True
 
+# %% ../../nbs/managers/base.ipynb #5a1b100e
 @patch
 async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
     "With its text, if that is still in the store; `JobNotFound` for an unknown id."
