@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.harness import App
+
 CASES = '''
 import os, subprocess, sys, threading, time
 import pytest
@@ -49,3 +51,12 @@ def test_what_breaks_a_rule_is_named(tmp_path):
     for words in ('sleep 100', 'sleep 101', 'thread idler (daemon)', 'test_cases.py'):
         assert any(words in line for line in named), r.stdout
     assert '1 failed, 7 passed, 4 errors' in r.stdout, r.stdout
+
+def test_a_line_of_an_app_is_heard_whole_and_its_last_word_counts():
+    code = ('import os, time\nos.write(1, b"started")\ntime.sleep(.1)\nos.write(1, b" 42")\ntime.sleep(.1)\n'
+            'os.write(1, b"\\nover\\n")')
+    with App('-c', code) as app:
+        assert app.until('started') == 'started 42\n' or app.out == 'started 42\nover\n'
+        assert app.until('over') == 'started 42\nover\n'   # though it has ended
+        app.popen.wait(10)
+        with pytest.raises(AssertionError, match='ended with 0'): app.until('more')

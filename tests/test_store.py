@@ -696,7 +696,7 @@ def test_command_line_beside_a_running_app(tmp_path, store):
     assert shown['params'] == {'x': {'$type': 'PosixPath', 'value': '/a'}} and 'app' not in shown
     follow = App('-m', 'cjm_fasthtml_workers', 'jobs', str(store.path), 'follow', job.id)
     with follow:
-        follow.until('Hello ', SECONDS)
+        follow.until('Hello ', SECONDS, is_line=False)
         store.note_chunk(job.id, 1, 'world')
         end(store, job, status='failed', fault='plugin_error', error='no \x1b[2J model')
         assert follow.finish(SECONDS) == 1 and follow.out == 'Hello world' and 'no \\x1b[2J model' in follow.err

@@ -97,14 +97,16 @@ class App:
     @property
     def err(self) -> str: return self.said(1)
 
-    def until(self, text: str, timeout: float = 10) -> str:
-        "stdout, as soon as it has `text`."
+    def until(self, text: str, timeout: float = 10, is_line: bool = True) -> str:
+        "stdout, as soon as a line of it has `text`: a whole line, since an unbuffered `print` writes each word by itself."
         deadline = time.monotonic() + timeout
-        while text not in self.out:
-            assert self.popen.poll() is None, f'it ended with {self.popen.returncode}: {self.out}{self.err}'
+        while True:
+            code = self.popen.poll()   # before we look: what it said last counts
+            out = self.out[:self.out.rfind('\n') + 1] if is_line else self.out
+            if text in out: return out
+            assert code is None, f'it ended with {code}: {self.out}{self.err}'
             assert time.monotonic() < deadline, f'no {text!r} in {timeout} s: {self.out}{self.err}'
             time.sleep(.005)
-        return self.out
 
     def finish(self, timeout: float) -> int | None:  # None: it had to be killed
         "The exit code."
