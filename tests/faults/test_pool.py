@@ -569,7 +569,7 @@ async def main():
     await m.start_job('do', code='import ctypes; ctypes.PyDLL(None).sleep(300)')
     def workers(): return [p for p in psutil.Process().children() if 'child_main' in ' '.join(p.cmdline())]
     while len(workers()) < 4: await asyncio.sleep(.02)
-    os.write(1, b'READY\n')
+    os.write(1, b'READY\\n')
     await asyncio.sleep(300)
 asyncio.run(main())
 '''
