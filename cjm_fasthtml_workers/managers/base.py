@@ -5,68 +5,38 @@
 # %% auto #0
 __all__ = ['BaseJobManager', 'BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
-# %% ../../nbs/managers/base.ipynb #00ccdde0
+# %% ../../nbs/managers/base.ipynb #b0000001
 import asyncio
-import atexit
 import concurrent.futures
 import contextlib
-import functools
-import itertools
 import logging
-import math
 import os
-import sys
 import threading
 import time
-import weakref
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic
 
 from fastcore.basics import patch, patch_to
 
-from ..core import context
-from ..core.channels import Sealed, Unreadable, plain_copy, seal
-from ..core.config import JobOptions, RestartPolicy, WorkerConfig
-from ..core.errors import (ChannelClosed, JobNotFound, JobQueueFull, ManagerClosed,
-                                              MessageTooLarge, StoreClosed, WorkerStartError)
-from ..core.masking import MASK, secret_values
-from ..core.protocol import Fault, JobStatus, WorkerRequestType, WorkerStreamChunk
-from ..core.worker import error_line, error_traceback, readable_line
+from ..core.config import JobOptions, WorkerConfig
+from ..core.errors import JobNotFound, ManagerClosed
+from ..core.channels import Sealed
+from ..core.protocol import JobStatus, WorkerRequestType, WorkerStreamChunk
 from ..extensions.protocols import (EventBroadcasterProtocol, JobStore, PluginRegistryProtocol,
-                                                       ResourceManagerProtocol, StoredJob)
-from .events import (CallbackThreads, EventHub, EventStream, Wakeups,
-                                                  WorkerEvent)  # noqa: F401
-from .jobs import (BaseJob, JobBook, JobLogs, JobRecord, JobType, Kept, SentAhead,
-                                                TextRead, is_finished, pick_worker)
-from .supervisor import (LEASE_SECONDS, ForkServer, Guard, Launch, Lease, RestartBudget,
-                                                      Supervisor, Timer, WorkerHandle, backoff_seconds)
+                                                       ResourceManagerProtocol)
+from .durable import IS_KEPT, DurableEngine, is_refused
+from .engine import Ending, event_data, seal_params
+from .events import EventStream, WorkerEvent  # noqa: F401
+from .jobs import BaseJob, JobLogs, JobRecord, JobType, TextRead, is_finished
+from .supervisor import LEASE_SECONDS, WorkerHandle
 
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/base.ipynb #d69ea0b9
-@dataclass(eq=False)
-class _Slot:
-    "A place for one worker after the other, and its history."
-    index: int
-    budget: RestartBudget
-    handle: WorkerHandle | None = None
-    generation: int = 0
-    restarts: int = 0
-    pause: Timer | None = None  # before the next start
-    loaded: list[str] | None = None  # what the last worker had loaded; None: there was none
-    gave_up: bool = False  # until the next `start_job` or `start`
-    last_error: str = ''  # when there was not even a process
-    waiters: list[concurrent.futures.Future] = field(default_factory=list)  # for the next READY, or failure
-
-    @property
-    def is_empty(self) -> bool: return self.handle is None and self.pause is None and not self.gave_up
-
 # %% ../../nbs/managers/base.ipynb #8005bff7
-class BaseJobManager(ABC, Generic[JobType]):
+class BaseJobManager(DurableEngine, Generic[JobType]):
     "Abstract base class for managing jobs using worker processes."
     def __init__(
         self,
@@ -81,13 +51,9 @@ class BaseJobManager(ABC, Generic[JobType]):
         on_start: str = 'run',  # Or 'paused': jobs wait until `resume`
     ):
         "Initialize the job manager."
-        if on_start not in ('run', 'paused'): raise ValueError(f"on_start is 'run' or 'paused', not {on_start!r}")
-        self.worker_type, self.category, self.supports_streaming = worker_type, category, supports_streaming
-        self.worker_config = worker_config or WorkerConfig()
-        self.plugin_registry, self.resource_manager = plugin_registry, resource_manager
-        self.event_broadcaster, self.job_store, self._is_paused = event_broadcaster, job_store, on_start == 'paused'
-        self.last_restart_time: float | None = None   # seconds since the epoch
-        self._begin()
+        super().__init__(worker_type, category, supports_streaming, worker_config, plugin_registry, resource_manager,
+                         event_broadcaster, job_store, on_start)
+        self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
 
     @abstractmethod
     def create_job(
@@ -116,52 +82,7 @@ class BaseJobManager(ABC, Generic[JobType]):
     ) -> dict[str, Any]:  # Formatted result for storage
         "Extract and format job result from worker response."
 
-# %% ../../nbs/managers/base.ipynb #7c1141db
-@patch
-def _begin(self:BaseJobManager) -> None:
-    cfg = self.worker_config
-    self._lock = threading.RLock()   # R: a signal handler may call `shutdown`
-    self._book = JobBook(cfg.max_finished_jobs)
-    # None: without a store; also in a worker that runs the main script, which has no jobs
-    self._store: JobStore = None if context.in_worker else self.job_store   # type: ignore[assignment]
-    self._slots = [_Slot(i, RestartBudget(cfg)) for i in range(cfg.max_workers)]
-    self._wakeups, self._hooks = Wakeups(), CallbackThreads(f'{self.worker_type}-hook')
-    self._hub = EventHub(self.worker_type, self._wakeups, self.event_broadcaster)
-    self._plugin_configs: dict[str, Any] = {}   # accepted by `reload_plugin`, or given from the start
-    self._streaming_plugins: set[str] | None = None   # as the worker said; None before there was one
-    self._supervisor: Supervisor = None  # type: ignore[assignment]  # made with the first job
-    self._guard, self._pid = Guard(), os.getpid()
-    self._standbys: list[WorkerHandle] = []   # of the supervisor's thread only
-    self._standby_deaths = 0
-    self._fork_server: ForkServer | None = None
-    self._request_ids = itertools.count(1)
-    self._is_closed = self._is_closing = False   # no more jobs; and the workers are being ended
-    self._gone = threading.Event()
-    self._at_exit: Callable[[], None] | None = None
-    self._is_recycling = is_recycling = cfg.max_jobs_per_worker is not None or cfg.max_worker_rss_mb is not None
-    self._is_instant = (self.resource_manager is None and not is_recycling   # a result costs the loop next to nothing
-                        and self._store is None and getattr(type(self).extract_job_result, 'is_instant', False))
-    self._secrets: tuple[str, ...] = ()   # values that plugins and workers were given and nobody is to see
-    self._can_lend = True
-    # of two workers, the later job might begin sooner; and a store is told of a run before it begins
-    self._may_send_ahead = cfg.max_workers == 1 and not is_recycling and self._store is None
-    self._has_checks = type(self)._validate_resources is not BaseJobManager._validate_resources
-    self._recovered: list[JobRecord] = []   # from the store, and not yet seen by the app's own code
-    self._listed: dict[str, JobRecord] = {}   # of jobs that are only in the store, for the next list
-    if self._store is not None: self._recover()
-
-
-# %% ../../nbs/managers/base.ipynb #b28ad830
-@patch
-def _extract_plugin_resource_identifier(
-    self:BaseJobManager,
-    config:dict[str, Any]  # Plugin configuration dictionary
-) -> str:  # Plugin resource identifier string
-    "Extract plugin resource identifier from plugin configuration."
-    for key in ('model_id', 'model_name', 'model', 'model_path', 'resource'):
-        if config.get(key): return str(config[key])
-    return ''
-
+# %% ../../nbs/managers/base.ipynb #b0000003
 @patch
 async def _validate_resources(
     self:BaseJobManager,
@@ -171,69 +92,6 @@ async def _validate_resources(
     "Validate resources before starting a job."
     return None
 
-@patch
-def get_plugin_name(
-    self:BaseJobManager,
-    plugin_id:str  # Plugin unique identifier
-) -> str | None:  # Plugin name or None
-    "Get plugin name from plugin ID; without a plugin registry the ID is the name."
-    if self.plugin_registry is None: return plugin_id
-    plugin = self.plugin_registry.get_plugin(plugin_id)
-    return None if plugin is None else plugin.name
-
-@patch
-def _find_plugin(self:BaseJobManager, plugin_id: str) -> tuple[str, dict[str, Any]]:
-    "Name and configuration of a plugin; `ValueError` if there is none."
-    name = self.get_plugin_name(plugin_id)
-    if name is None: raise ValueError(f"unknown plugin {plugin_id!r}")
-    if name in self._plugin_configs: return name, self._plugin_configs[name]
-    return name, (self.plugin_registry.load_plugin_config(plugin_id) or {} if self.plugin_registry is not None else {})
-
-# %% ../../nbs/managers/base.ipynb #2168715a
-_OWN_KEYS = frozenset({'params', 'plugin_name', 'stream', 'job_id', 'type'})
-
-def _split_request(
-    request: Mapping[str, Any],  # From `prepare_execute_request`
-    job_id: str, plugin_name: str
-) -> tuple[str, bool, dict[str, Any]]:
-    "Plugin name, stream or not, parameters."
-    params = request.get('params')
-    if request.keys() <= _OWN_KEYS and (type(params) is dict or isinstance(params, Mapping)):
-        return request.get('plugin_name', plugin_name), bool(request.get('stream')), dict(params)
-    params = {k: v for k, v in request.items() if k not in ('plugin_name', 'stream')}
-    if params.get('job_id') == job_id: del params['job_id']
-    if params.get('type') == WorkerRequestType.EXECUTE.value: del params['type']
-    return request.get('plugin_name', plugin_name), bool(request.get('stream')), params
-
-# %% ../../nbs/managers/base.ipynb #1887942f
-def _snapshot(
-    params: dict[str, Any],
-    max_bytes: int
-) -> Sealed | dict[str, Any]:
-    "`params` as they are now; raises what `_seal_params` raises."
-    plain = plain_copy(params, max_bytes)
-    return plain if plain is not None else _seal_params(params, max_bytes)
-
-def _seal_params(params: dict[str, Any], max_bytes: int) -> Sealed:
-    "`TypeError` names the one that cannot be pickled, `MessageTooLarge` says the size."
-    try: sealed = seal(params, copy=True)
-    except KeyboardInterrupt: raise
-    except BaseException as e:
-        why = _why_unpicklable(params)
-        if why is None and not isinstance(e, Exception): raise   # a signal handler's, and not the parameters'
-        raise TypeError(why or f"the parameters cannot be pickled: {error_line(e)}") from e
-    if sealed.nbytes > max_bytes:
-        raise MessageTooLarge(f"the parameters take {sealed.nbytes} bytes; max_message_bytes is {max_bytes}")
-    return sealed
-
-def _why_unpicklable(params: dict[str, Any]) -> str | None:  # None: each of them can be
-    for name, value in params.items():
-        try: seal(value)
-        except KeyboardInterrupt: raise
-        except BaseException as e: return f"parameter {name!r} cannot be pickled: {error_line(e)}"
-    return None
-
-# %% ../../nbs/managers/base.ipynb #20b60e5f
 @patch_to(BaseJobManager)   # not `patch`: `self` is positional-only, so that a job may have a parameter called `self`
 async def start_job(
     self, /,
@@ -257,950 +115,13 @@ async def start_job(
     if self._store is not None: await self._wait_stored(record)
     return job
 
-# %% ../../nbs/managers/base.ipynb #030e93cd
 _PLAIN_OPTIONS = JobOptions()
 
 def _options_of(job: BaseJob) -> JobOptions:
     if job.priority == 0 and job.owner is None: return _PLAIN_OPTIONS
     return JobOptions(priority=job.priority, owner=job.owner)
 
-@patch
-def _make_record(self:BaseJobManager, job: Any, plugin_name: str, config: dict[str, Any],
-                 options: JobOptions) -> JobRecord:
-    name, stream, params = _split_request(self.prepare_execute_request(job), job.id, plugin_name)
-    snapshot = _snapshot(params, self.worker_config.max_message_bytes)
-    record = JobRecord(job, options, name, snapshot, stream and self.supports_streaming, config=config)
-    if self._store is not None: record.kept = Kept(params)
-    return record
-
-@patch
-def _accept(self:BaseJobManager, record: JobRecord) -> None:
-    supervisor, limit = self._supervisor, self.worker_config.request_queue_size
-    if supervisor is None or os.getpid() != self._pid: supervisor = self._running_supervisor()
-    with self._lock:
-        if self._is_closed: raise ManagerClosed("the manager was shut down")
-        if limit and self._book.waiting >= limit and (self._is_paused or not self._idle()):
-            raise JobQueueFull(f"{limit} jobs are waiting already")
-        self._book.add(record)
-        if self._store is not None: self._store_new(record)
-        is_short = False
-        for slot in self._slots:
-            slot.gave_up, handle = False, slot.handle
-            if handle is None: is_short = True
-            elif handle.ahead and handle.ahead.priority < record.options.priority: self._call_back(handle)
-        if self._store is None: self._tell('queued', record)
-        self._hand_over()
-        is_short = is_short and self._missing_workers() > 0
-    if self._is_instant and record.worker is not None: self._lend(record.worker)
-    if is_short: supervisor.call(self._start_missing)
-    self._wakeups.flush()
-
-# %% ../../nbs/managers/base.ipynb #8139e495
-_UNSENT = sys.maxsize  # in `job_at`, with a store: the worker is to have its job, and has not got it
-
-def _is_free(handle: WorkerHandle) -> bool: return handle.job is None or handle.job_at == _UNSENT
-
-@patch
-def _idle(self:BaseJobManager) -> list[WorkerHandle]:
-    return [h for s in self._slots if (h := s.handle) is not None and h.state == 'ready' and h.job is None]
-
-@patch
-def _hand_over(self:BaseJobManager) -> None:
-    "Give waiting jobs to workers; called with the lock held, so that a worker gets them in the order of the book."
-    while self._book.waiting and not self._is_closed and not self._is_paused:
-        record, idle = self._book.peek(), self._idle()
-        if record is None: return   # those that wait have a pause before them, or are on their way
-        if not idle: return self._send_ahead(self._slots[0].handle)
-        handle = idle[0] if len(idle) == 1 else pick_worker(record.plugin_name, idle)
-        try: request = self._request(handle, record)
-        except Exception as e:
-            self._note_end(record, _failed(Fault.START_FAILED, f"its configuration cannot be sent: {error_line(e)}"))
-            continue
-        self._book.start(record, handle, handle.pid)
-        if self._store is None: self._send_job(handle, record, request)
-        else: self._store_attempt(handle, record, request)
-
-@patch
-def _send_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, request: dict[str, Any]) -> None:
-    self._note_start(handle, record)
-    handle.send_job(request)
-
-# %% ../../nbs/managers/base.ipynb #e4dda33b
-@patch
-def _note_start(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    handle.job, handle.last_used = record, time.monotonic()
-    self._tell('started', record)
-    if record.deadline is not None or self._timeout_of(record) is not None: self._set_deadline(handle, record)
-    if self.resource_manager is not None: self._supervisor.call(self._report_running, handle, record)
-
-@patch
-def _request(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> dict[str, Any]:
-    request = {'type': 'execute', 'job_id': record.job.id, 'plugin_name': record.plugin_name,
-               'stream': record.stream, 'params': record.params}
-    if record.config and record.plugin_name not in handle.configured:
-        request['config'] = seal(record.config)
-        self._keep_secret(record.config)
-    return request
-
-@patch
-def _timeout_of(self:BaseJobManager, record: JobRecord) -> float | None:
-    seconds = record.options.timeout_seconds
-    return seconds if seconds is not None else self.worker_config.job_timeout_seconds
-
-@patch
-def _set_deadline(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    seconds = self._timeout_of(record)
-    if record.deadline is not None: record.deadline.cancel()
-    record.deadline = None
-    if seconds is not None: record.deadline = self._supervisor.call_later(seconds, self._on_deadline, handle, record)
-
-# %% ../../nbs/managers/base.ipynb #38f9cd21
-def _event_data(job: BaseJob) -> dict[str, Any]:
-    data = {'job_id': job.id, 'plugin_id': job.plugin_id, 'status': job.status, 'attempt': job.attempt,
-            'progress': job.progress, 'message': job.status_message}
-    if job.error is not None: data |= {'error': job.error, 'fault': job.fault}
-    return data
-
-@patch
-def _tell(self:BaseJobManager, name: str, record: JobRecord, **more: Any) -> None:
-    if self._hub.is_quiet: return
-    data = _event_data(record.job)
-    if more: data.update(more)
-    self._hub.publish(name, data)
-
-@patch
-def _tell_worker(self:BaseJobManager, name: str, handle: WorkerHandle) -> None:
-    if self._hub.is_quiet: return
-    self._hub.publish(name, {'job_id': None, 'plugin_id': None, 'status': handle.state, 'pid': handle.pid,
-                             'worker': handle.index, 'generation': handle.generation, 'exit_code': handle.exitcode})
-
-# %% ../../nbs/managers/base.ipynb #a8ead001
-_AHEAD_SECONDS = 0.002  # of work that may lie in a worker's pipe: what a hand-over takes, a few times
-_MOST_AHEAD = 64  # jobs
-_FIRST_JOBS = 16  # of a worker, that print nothing: so it may be one that never does
-
-@patch
-def _room_ahead(self:BaseJobManager, handle: WorkerHandle) -> int:
-    "How many jobs more may be sent to a busy worker; many at once cost less."
-    if not handle.most_ahead or 2 * len(handle.ahead) > handle.most_ahead: return 0
-    if handle.job is None or handle.state != 'ready' or handle.commands: return 0
-    if handle.job.ending is not None: return 0   # it is to be stopped
-    if time.monotonic() - handle.last_used > 10 * _AHEAD_SECONDS: return 0   # this job is not a short one
-    return handle.most_ahead - len(handle.ahead)
-
-@patch
-def _note_pace(self:BaseJobManager, handle: WorkerHandle, seconds: float) -> None:
-    "A job took so long; how many such jobs may lie in the pipe?"
-    pace = handle.pace_seconds
-    handle.pace_seconds = seconds if pace == math.inf else 0.8 * pace + 0.2 * seconds
-    if not self._may_send_ahead or handle.has_printed or handle.jobs_done < _FIRST_JOBS: handle.most_ahead = 0
-    else: handle.most_ahead = min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(handle.pace_seconds, 1e-6)))
-
-@patch
-def _send_ahead(self:BaseJobManager, handle: WorkerHandle | None) -> None:
-    if handle is None: return
-    requests = []
-    for _ in range(self._room_ahead(handle)):
-        record = self._book.peek()
-        if record is None or not _may_go_ahead(handle, record): break
-        self._book.reserve(record, handle)
-        handle.ahead.add(record)
-        request = self._request(handle, record)
-        request['ahead'] = True
-        requests.append(request)
-    if requests: handle.send_ahead(requests)
-
-def _may_go_ahead(handle: WorkerHandle, record: JobRecord) -> bool:
-    "Whether nothing about it could take long but the job itself."
-    is_ready = record.plugin_name in handle.loaded and (record.plugin_name in handle.configured or not record.config)
-    return is_ready and not isinstance(record.params, Sealed)
-
-# %% ../../nbs/managers/base.ipynb #a8ead002
-@patch
-def _call_back(self:BaseJobManager, handle: WorkerHandle, only: JobRecord | None = None) -> bool:
-    "Take jobs back that were sent ahead and have not begun; they never will. False: there were none."
-    if not handle.ahead: return False
-    back, turns = handle.ahead.call_back(handle.turns.take_back(), only)
-    handle.turns.give(turns)
-    for record in back: self._book.requeue(record)
-    return bool(back)
-
-@patch
-def _begin_next(self:BaseJobManager, handle: WorkerHandle) -> None:
-    "The job is over: the worker has begun the next one that it was sent, or will at once."
-    record = handle.ahead.pop(0 if handle.state == 'ready' else handle.turns.count())
-    if record is None: return
-    self._book.start(record, handle, handle.pid)
-    self._note_start(handle, record)
-    handle.job_at = -1   # whether it has begun, the turns say
-
-# %% ../../nbs/managers/base.ipynb #880646d2
-def _shutdown_at_exit(manager: 'weakref.ref[BaseJobManager]') -> None:
-    m = manager()
-    if m is not None: m.shutdown()
-
-@patch
-def _running_supervisor(self:BaseJobManager) -> Supervisor:
-    if self._supervisor is not None:
-        self._refuse_forks()
-        return self._supervisor
-    if context.in_worker:
-        raise WorkerStartError("a worker cannot start workers: the main script lacks `if __name__ == '__main__':`")
-    with self._lock:
-        if self._is_closed: raise ManagerClosed("the manager was shut down")
-        if self._supervisor is not None: return self._supervisor
-        supervisor = Supervisor(f'{self.worker_type}-supervisor', self._wakeups.flush, self._monitor_results)
-        try: supervisor.thread.start()
-        except RuntimeError as e:
-            supervisor.close()
-            raise WorkerStartError(f"the thread for the workers could not be started: {e}") from e
-        self._supervisor, self._pid = supervisor, os.getpid()
-        self._at_exit = atexit.register(functools.partial(_shutdown_at_exit, weakref.ref(self)))
-    return supervisor
-
-@patch
-def _refuse_forks(self:BaseJobManager) -> None:
-    if os.getpid() != self._pid: raise ManagerClosed("the workers belong to the process that this one is a fork of")
-
-@patch
-def _monitor_results(self:BaseJobManager) -> None:
-    "Monitor the result queue in a background thread."
-    with self._lock: supervisor = self._supervisor   # it is there once the lock is free
-    supervisor.run()
-
-@patch
-def _start_worker(self:BaseJobManager) -> None:
-    "Start the worker process and result monitor."
-    self._running_supervisor().call(self._start_missing, 1)
-
-# %% ../../nbs/managers/base.ipynb #9d08e870
-@patch
-def _missing_workers(self:BaseJobManager) -> int:
-    "How many workers the backlog needs and has not; called with the lock held."
-    if not self._book.waiting or self._is_paused: return 0
-    empty = sum(s.is_empty for s in self._slots)
-    coming = sum(s.handle is not None and s.handle.state == 'starting' for s in self._slots)
-    return max(0, min(empty, self._book.waiting - coming))
-
-@patch
-def _start_missing(self:BaseJobManager, at_least: int = 0) -> None:
-    with self._lock:
-        n = max(at_least, self._missing_workers())
-        slots = [s for s in self._slots if s.is_empty][:n]
-    for s in slots: self._start_in(s)
-
-# %% ../../nbs/managers/base.ipynb #e858eb50
-@patch
-def _start_in(self:BaseJobManager, slot: _Slot) -> None:
-    "Start the next generation in `slot`. In the supervisor's thread."
-    slot.pause = None
-    if self._is_closed or slot.handle is not None: return
-    try: entry = seal(self.get_worker_entry_point())
-    except Exception as e: return self._start_failed(slot, WorkerStartError(f"the entry point cannot be sent: {e}"))
-    handle = self._take_standby(slot) or self._new_handle(slot)
-    with self._lock:
-        slot.handle, slot.generation = handle, slot.generation + 1
-        handle.index, handle.generation = slot.index, slot.generation
-        if slot.generation > 1:
-            slot.restarts += 1
-            self.last_restart_time = time.time()
-    if handle.state == 'starting' and not handle.is_alive(): handle.start()
-    if not handle.is_alive(): return
-    handle.enter(entry)
-    limit = self.worker_config.worker_start_timeout_seconds
-    handle.start_timer = self._supervisor.call_later(limit, self._on_start_timeout, handle)
-    try: self._init_worker(handle)
-    except Exception as e:
-        handle.error = f"the worker cannot be told what to load: {error_line(e)}"
-        handle.error_traceback = error_traceback(e)
-        handle.kill()
-
-# %% ../../nbs/managers/base.ipynb #8087f831
-@patch
-def _new_handle(self:BaseJobManager, slot: _Slot) -> WorkerHandle:
-    if self.worker_config.start_method == 'forkserver' and self._fork_server is None:
-        self._fork_server = ForkServer(self._supervisor, self._guard, self.worker_config)
-    handle = WorkerHandle(self._supervisor, self._guard, self, self._launch_of(slot), self._fork_server, index=-1)
-    handle.ahead = SentAhead()
-    return handle
-
-@patch
-def _launch_of(self:BaseJobManager, slot: _Slot) -> Launch:
-    env = self.worker_config.worker_env or {}
-    return Launch(self.worker_config, dict(env if isinstance(env, Mapping) else env[slot.index]))
-
-# %% ../../nbs/managers/base.ipynb #c49095ac
-_STANDBY_DELAY_SECONDS = 1.0  # after a worker became ready
-
-@patch
-def _take_standby(self:BaseJobManager, slot: _Slot) -> WorkerHandle | None:
-    "A standby with the environment of this slot, which is no standby any more."
-    env = self._launch_of(slot).env
-    for handle in self._standbys:
-        if handle.is_alive() and handle.state == 'starting' and handle.launch.env == env:
-            self._standbys.remove(handle)
-            handle.was_standby = True
-            return handle
-    return None
-
-@patch
-def _fill_standbys(self:BaseJobManager) -> None:
-    "Start the standbys that are missing, each for the slot that has fewest."
-    while not self._is_closed and len(self._standbys) < self.worker_config.standby_workers:
-        envs = [h.launch.env for h in self._standbys]
-        slot = min(self._slots, key=lambda s: envs.count(self._launch_of(s).env))
-        handle = self._new_handle(slot)
-        self._standbys.append(handle)
-        handle.start()
-        if not handle.is_alive(): return
-
-# %% ../../nbs/managers/base.ipynb #a78f889c
-@patch
-def _init_worker(self:BaseJobManager,
-    handle: WorkerHandle | None = None  # None: the first worker
-) -> None:
-    "Send initialization message to worker with plugin configurations."
-    handle = handle or self._slots[0].handle
-    if handle is None: return
-    configs = self._registry_configs()
-    with self._lock:   # a reload is either in here, or comes behind it as a command
-        configs.update(self._plugin_configs)
-        load = self._slots[handle.index].loaded
-        if load is None and self.worker_config.load_plugins == 'on_first_use': load = []
-        if load is None and self.plugin_registry is not None: load = list(configs)
-        self._keep_secret(configs, handle.launch.env)
-        handle.send({'type': WorkerRequestType.INIT.value, 'plugin_configs': seal(configs), 'load': load})
-        handle.configured, handle.is_initialised = configs, True
-        for command in handle.early: handle.send(command)
-
-# %% ../../nbs/managers/base.ipynb #5ec2e7a1
-@patch
-def _keep_secret(self:BaseJobManager, *configs: Mapping[str, Any]) -> None:
-    "Show nobody what stands under secret names in these."
-    found = {*self._secrets, *secret_values(list(configs))}
-    self._secrets = tuple(sorted(found, key=len, reverse=True))   # one may be a part of another
-
-@patch
-def _hide(self:BaseJobManager, text: str) -> str:
-    for secret in self._secrets: text = text.replace(secret, MASK)
-    return text
-
-# %% ../../nbs/managers/base.ipynb #5ec2e7a2
-@patch
-def _registry_configs(self:BaseJobManager) -> dict[str, Any]:
-    if self.plugin_registry is None: return {}
-    configs = {}
-    for plugin in self.plugin_registry.get_plugins_by_category(self.category):
-        if not getattr(plugin, 'is_configured', True): continue
-        try: configs[plugin.name] = self.plugin_registry.load_plugin_config(plugin.get_unique_id())
-        except Exception: _log.exception("no configuration for plugin %s; it is loaded without", plugin.name)
-    return configs
-
-# %% ../../nbs/managers/base.ipynb #5a1b0d22
-@patch
-def get_plugin_configs(
-    self:BaseJobManager,
-    with_registry:bool=True  # Whether to ask the registry too, which may read files
-) -> dict[str, dict[str, Any]]:  # Name -> configuration
-    "The configurations that this manager's plugins are given, as far as they are known."
-    configs = self._registry_configs() if with_registry else {}
-    with self._lock: return {**configs, **self._plugin_configs}
-
-@patch(as_prop=True)
-def is_closed(
-    self:BaseJobManager
-) -> bool:
-    "Whether it was shut down: it takes no more jobs."
-    return self._is_closed
-
-# %% ../../nbs/managers/base.ipynb #44e8e74d
-@patch
-def on_message(self:BaseJobManager, handle: WorkerHandle, message: Any) -> None:
-    "A worker said something. In the supervisor's thread."
-    kind, record = message.get('type') if isinstance(message, dict) else None, handle.job
-    if not isinstance(kind, str): kind = None
-    elif kind == 'result' and record is not None and message.get('job_id') == record.job.id:
-        if self._supervisor.is_current(): self._read_output(handle)   # or `is_quick` has seen that there is none
-        return self._handle_job_result(message)
-    elif kind in _TEXTS: handle.acknowledge(len(message.get('chunks', '1')))
-    elif kind in _FROM_WORKER: return _FROM_WORKER[kind](self, handle, message)
-    if record is None: return
-    if isinstance(message, Unreadable): self._distrust(handle, record, message.error)
-    elif kind in _FROM_JOB and message.get('job_id') == record.job.id: getattr(self, _FROM_JOB[kind])(message)
-
-# %% ../../nbs/managers/base.ipynb #8acc5164
-_QUICK_BYTES = 256 * 1024  # of a result; more of them take a while
-_QUICK_CHUNKS = 64  # in one message; likewise
-
-@patch
-def is_quick(self:BaseJobManager, handle: WorkerHandle, message: Any) -> bool:
-    "Whether an event loop may act on this message: no code of anybody else's, nothing large, nothing that can wait."
-    kind = message.get('type') if isinstance(message, dict) else None
-    if handle.state != 'ready': return False
-    if kind == 'result': return self._is_instant and _is_plain_result(message) and handle.was_silent()
-    return kind in ('stream_chunk', 'progress') or (kind == 'stream_chunks' and len(message['chunks']) <= _QUICK_CHUNKS)
-
-def _is_plain_result(message: dict[str, Any]) -> bool:
-    data = message.get('data')
-    if message['status'] != 'success': return False
-    return type(data) is dict or (isinstance(data, Sealed) and data.is_plain and data.nbytes < _QUICK_BYTES)
-
-@patch
-def _lend(self:BaseJobManager, handle: WorkerHandle) -> None:
-    "Let the running loop read what this worker sends, if that is of use."
-    if handle.lease is not None or not self._can_lend or handle.state != 'ready': return
-    try: Lease(handle, asyncio.get_running_loop())
-    except ChannelClosed: pass   # it has died just now
-    except (NotImplementedError, OSError): self._can_lend = False   # a loop without descriptors, or none left
-
-# %% ../../nbs/managers/base.ipynb #810ac4ec
-@patch
-def on_nonsense(self:BaseJobManager, handle: WorkerHandle, message: Any, error: Exception) -> None:
-    "A message could not be handled; if it should have been a result, there will be no other."
-    _log.warning("worker %s sent what makes no sense: %s", handle.pid, error_line(error), exc_info=error)
-    record = handle.job
-    if record is None or not isinstance(message, dict) or message.get('type') != 'result': return
-    if message.get('job_id') != record.job.id: return
-    self._settle(record, _failed(Fault.BAD_PAYLOAD, f"the worker's answer makes no sense: {error_line(error)}"))
-
-@patch
-def _distrust(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, error: str) -> None:
-    "Nobody knows what it was that could not be read, and whether the plugin still runs: this worker gets no other job."
-    with self._lock:
-        handle.stop_reason = 'replace'
-        self._note_end(record, _failed(Fault.BAD_PAYLOAD, error))
-        self._call_back(handle)
-        handle.kill()
-
-_TEXTS = ('stream_chunk', 'stream_chunks')
-_FROM_JOB = {'stream_chunk': '_handle_stream_chunk', 'progress': '_handle_progress',
-             'stream_chunks': '_handle_stream_chunks', 'cooperates': '_handle_cooperates',
-             'loading': '_handle_loading', 'loaded': '_handle_loaded'}
-
-# %% ../../nbs/managers/base.ipynb #5092ec48
-@patch
-def _note_loaded(self:BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
-    if 'loaded' not in message or message.get('changes', math.inf) < handle.changes: return
-    handle.changes = message.get('changes', 0)   # what was said later may have come sooner, by the other pipe
-    handle.loaded = set(message['loaded'])
-    self._slots[handle.index].loaded = list(message['loaded'])
-
-def _on_ready(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
-    if handle.start_timer is not None: handle.start_timer.cancel()
-    if handle.state != 'starting': return
-    self._note_loaded(handle, message)
-    self._report('register_worker', handle.pid, self.worker_type)
-    for name, e in message.get('errors', {}).items():
-        _log.warning("plugin %s could not be loaded: %s", name, e['error'])
-    with self._lock:
-        handle.state, handle.was_ready = 'ready', True
-        self._streaming_plugins = set(message.get('streaming', ()))
-        self._tell_worker('worker_started', handle)
-    self._report('update_worker_state', handle.pid, status='idle', job_id='')
-    with self._lock: self._hand_over()
-    self._standby_deaths = 0
-    if self.worker_config.standby_workers: self._supervisor.call_later(_STANDBY_DELAY_SECONDS, self._fill_standbys)
-    self._answer_start(self._slots[handle.index], _load_failure(message))
-
-def _load_failure(ready: dict[str, Any]) -> WorkerStartError | None:
-    "If nothing could be loaded, why."
-    errors = ready.get('errors') or {}
-    if not errors or ready.get('loaded'): return None
-    name, e = next(iter(errors.items()))
-    return WorkerStartError(f"plugin {name!r} could not be loaded: {e['error']}", e['traceback'])
-
-# %% ../../nbs/managers/base.ipynb #e7d1b7b8
-def _on_start_error(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
-    handle.error, handle.error_traceback = message.get('error'), message.get('traceback')
-
-def _on_response(self: BaseJobManager, handle: WorkerHandle, message: dict[str, Any]) -> None:
-    self._note_loaded(handle, message)
-    with self._lock: ticket, accept = handle.commands.pop(message.get('request_id', 0), (None, None))
-    if accept is not None and message.get('ok'): accept()
-    _resolve(ticket, message)
-
-_FROM_WORKER = {'ready': _on_ready, 'error': _on_start_error, 'response': _on_response}
-
-def _resolve(ticket: concurrent.futures.Future | None, value: Any) -> None:
-    if ticket is not None and ticket.set_running_or_notify_cancel(): ticket.set_result(value)
-
-@patch
-def _answer_start(self:BaseJobManager, slot: _Slot, error: WorkerStartError | None) -> None:
-    with self._lock: waiters, slot.waiters = slot.waiters, []
-    for w in waiters: _resolve(w, error)
-
-# %% ../../nbs/managers/base.ipynb #bcf58379
-@patch
-def _handle_stream_chunk(
-    self:BaseJobManager,
-    chunk_data:dict[str, Any]  # Chunk data from worker
-) -> None:
-    "Handle a streaming chunk from the worker."
-    with self._lock:
-        record = self._book.find(chunk_data['job_id'])
-        if record is None or record.is_finished: return
-        metadata = chunk_data.get('metadata')
-        if record.job.attempt > 1 and record.chunks.is_fresh:
-            metadata = {**(metadata or {}), 'attempt': record.job.attempt}
-        record.chunks.append(chunk_data['chunk'], metadata)
-        if self._store is not None: self._store_chunks(record, [chunk_data['chunk']], metadata)
-        self._tell('chunk', record, chunk=chunk_data['chunk'], **({'metadata': metadata} if metadata else {}))
-        waiters, record.chunk_waiters = record.chunk_waiters, []
-    self._wakeups.add(waiters)
-
-@patch
-def _handle_stream_chunks(self:BaseJobManager, message: dict[str, Any]) -> None:
-    record, texts = self._book.find(message['job_id']), message['chunks']
-    is_ours = type(self)._handle_stream_chunk is BaseJobManager._handle_stream_chunk
-    if record is None or record.job.attempt > 1 or not is_ours:
-        for text in texts: self._handle_stream_chunk({'job_id': message['job_id'], 'chunk': text})
-        return
-    with self._lock:
-        if record.is_finished: return
-        record.chunks.extend(texts)
-        if self._store is not None: self._store_chunks(record, texts)
-        if not self._hub.is_quiet:
-            for text in texts: self._tell('chunk', record, chunk=text)
-        waiters, record.chunk_waiters = record.chunk_waiters, []
-    self._wakeups.add(waiters)
-
-@patch
-def _handle_progress(self:BaseJobManager, message: dict[str, Any]) -> None:
-    with self._lock:
-        record = self._book.find(message['job_id'])
-        if record is None or record.is_finished: return
-        if message['fraction'] is not None: record.job.progress = message['fraction']
-        record.job.status_message = self._hide(message['message'] or record.job.status_message)
-        if self._store is not None: self._store_progress(record)
-        self._tell('progress', record)
-
-# %% ../../nbs/managers/base.ipynb #4f7f4fca
-@patch
-def _handle_cooperates(self:BaseJobManager, message: dict[str, Any]) -> None:
-    record = self._book.find(message['job_id'])
-    if record is not None: record.cooperates = True
-
-@patch
-def _handle_loading(self:BaseJobManager, message: dict[str, Any]) -> None:
-    "The job waits for its plugin: that counts against the start-up limit, not against the job's own."
-    record = self._book.find(message['job_id'])
-    if record is None or record.is_finished: return
-    if record.deadline is not None: record.deadline.cancel()
-    seconds = self.worker_config.worker_start_timeout_seconds
-    record.deadline = self._supervisor.call_later(seconds, self._on_load_timeout, record.worker, record)
-    self._handle_progress({**message, 'fraction': None, 'message': f'loading {record.plugin_name}'})
-
-@patch
-def _handle_loaded(self:BaseJobManager, message: dict[str, Any]) -> None:
-    record = self._book.find(message['job_id'])
-    if record is None or record.is_finished: return
-    self._set_deadline(record.worker, record)
-    record.job.status_message = ''
-
-# %% ../../nbs/managers/base.ipynb #4e3be1ec
-@dataclass(slots=True)
-class _Ending:
-    status: JobStatus
-    fault: Fault | None = None
-    error: str | None = None
-    traceback: str | None = None
-    result: dict[str, Any] | None = None
-    exit_code: int | None = None
-    killed_worker: bool = False
-
-def _failed(fault: Fault, error: str, traceback: str | None = None, **kwargs: Any) -> _Ending:
-    return _Ending(JobStatus.FAILED, fault, error, traceback, **kwargs)
-
-# %% ../../nbs/managers/base.ipynb #719508bd
-@patch
-def _handle_job_result(
-    self:BaseJobManager,
-    result:dict[str, Any]  # Result data from worker
-) -> None:
-    "Handle a job result from the worker."
-    record = self._occupant(result['job_id'])
-    if record is None: return
-    self._note_loaded(record.worker, result)
-    if result['status'] == 'success': ending = self._extract(record, result.get('data'))
-    elif result['status'] == 'cancelled': ending = record.ending or _Ending(JobStatus.CANCELLED)
-    else: ending = _failed(_fault(result.get('fault')), readable_line(result.get('error') or 'the plugin failed'),
-                           _text_or_none(result.get('traceback')))
-    self._settle(record, ending)
-
-def _fault(word: Any) -> Fault:
-    "A worker of the app's own may use words of its own."
-    try: return Fault(word)
-    except ValueError: return Fault.PLUGIN_ERROR
-
-def _text_or_none(text: Any) -> str | None: return None if text is None else str(text)
-
-@patch
-def _occupant(self:BaseJobManager, job_id: str) -> JobRecord | None:
-    "Which worker runs this job; one that timed out may be gone from the book, and its worker not yet free."
-    for slot in self._slots:
-        handle = slot.handle
-        if handle is not None and handle.job is not None and handle.job.job.id == job_id: return handle.job
-    return None
-
-@patch
-def _extract(self:BaseJobManager, record: JobRecord, data: Any) -> _Ending:
-    if record.is_finished: return _Ending(JobStatus.COMPLETED)   # too late: nobody will look at it
-    try:
-        if isinstance(data, Sealed): data = data.open()
-        return _Ending(JobStatus.COMPLETED, result=self.extract_job_result(record.job, data))
-    except BaseException as e:
-        _log.warning("the result of job %s cannot be used: %s", record.job.id, type(e).__name__)
-        return _failed(Fault.BAD_PAYLOAD, f"the result cannot be used: {error_line(e)}", error_traceback(e))
-
-# %% ../../nbs/managers/base.ipynb #819f2e10
-@patch
-def _settle(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
-    "The run of a job is over: note how, free its worker, go on with the next job."
-    handle = record.worker
-    with self._lock:
-        self._note_end(record, ending)
-        is_free = handle is not None and handle.job is record
-        if is_free:
-            self._free(handle)
-            if self._is_recycling and self._is_worn(handle): self._replace(handle)   # before it gets another job
-            if handle.ahead: self._begin_next(handle)
-        ticket, record.cancel_ticket = record.cancel_ticket, None
-        if is_free: self._hand_over()
-    if is_free: self._after_job(handle, record)
-    if ticket is not None: self._answer_cancel(record, ticket)
-
-@patch
-def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
-    "Put the end into the book and tell; called with the lock held."
-    if record.deadline is not None: record.deadline.cancel()
-    record.kills += ending.killed_worker
-    if ending.error is not None: ending.error = self._hide(ending.error)
-    if ending.traceback is not None: ending.traceback = self._hide(ending.traceback)
-    if self._may_retry(record, ending): return self._try_again(record)
-    if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
-    if self._store is not None: self._store_end(record, ending)
-    elif self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
-                           ending.exit_code): self._tell_end(record)
-
-@patch
-def _tell_end(self:BaseJobManager, record: JobRecord) -> None:
-    self._tell(record.job.status, record)
-    if record.end_waiters or record.chunk_waiters:
-        self._wakeups.add(record.end_waiters + record.chunk_waiters)
-        record.end_waiters, record.chunk_waiters = [], []
-    self._run_hooks(record)
-
-@patch
-def _free(self:BaseJobManager, handle: WorkerHandle) -> None:
-    record, handle.job = handle.job, None
-    if handle.state == 'ready': handle.waited = None   # it lives on
-    began_at, handle.last_used, handle.jobs_done = handle.last_used, time.monotonic(), handle.jobs_done + 1
-    self._note_pace(handle, handle.last_used - began_at)
-    if record.status == JobStatus.COMPLETED: self._slots[handle.index].budget.failures = 0
-
-# %% ../../nbs/managers/base.ipynb #7f44096d
-_RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
-
-def _quarantined(record: JobRecord, ending: _Ending) -> _Ending:
-    why = f"{record.kills} attempts of this job each ended their worker; the last: {ending.error}"
-    return _failed(Fault.QUARANTINED, why, ending.traceback, exit_code=ending.exit_code)
-
-@patch
-def _may_retry(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
-    return (ending.fault in _RETRIED and record.kills < 2 and record.ending is None and not self._is_closed
-            and record.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries)
-
-@patch
-def _try_again(self:BaseJobManager, record: JobRecord) -> None:
-    pause = backoff_seconds(self.worker_config, record.job.attempt)
-    self._book.retry(record)
-    record.chunks.restart()
-    if self._store is not None: self._store.note_waiting(record.job)
-    self._tell('queued', record)
-    self._supervisor.call_later(pause, self._requeue, record)
-
-@patch
-def _requeue(self:BaseJobManager, record: JobRecord) -> None:
-    "The pause before another attempt is over."
-    with self._lock:
-        self._book.requeue(record)
-        self._hand_over()
-    self._start_missing()
-
-# %% ../../nbs/managers/base.ipynb #f0717020
-@patch
-def _on_job_completed(
-    self:BaseJobManager,
-    job_id:str  # ID of the completed job
-) -> None:
-    "Hook called when a job completes successfully."
-
-@patch
-def _on_job_finished(
-    self:BaseJobManager,
-    job_id:str  # ID of the job that ended
-) -> None:
-    "Hook called when a job ended, however it ended."
-
-@patch
-def _run_hooks(self:BaseJobManager, record: JobRecord) -> None:
-    cls, job = type(self), record.job
-    if job.status == JobStatus.COMPLETED and cls._on_job_completed is not BaseJobManager._on_job_completed:
-        self._hooks.run(self._on_job_completed, job.id)
-    if cls._on_job_finished is not BaseJobManager._on_job_finished: self._hooks.run(self._on_job_finished, job.id)
-
-@patch
-def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    if handle.state == 'stopping' and handle.job is None and handle.stop_reason != 'replace':
-        return self._supervisor.call(handle.kill)   # it outlived its SIGTERM, and has nothing to do any more
-    if not handle.is_alive(): return
-    if self.resource_manager is not None:
-        self._report_running(handle, record)   # if it was quicker than the report
-        self._report('update_worker_state', handle.pid, status='idle', job_id='')
-    if self._is_closed: self._supervisor.call(self._stop_idle, handle)
-
-@patch
-def _stop_idle(self:BaseJobManager, handle: WorkerHandle) -> None:
-    with self._lock:
-        if handle.job is None: handle.stop(ask=True)
-
-@patch
-def _is_worn(self:BaseJobManager, handle: WorkerHandle) -> bool:
-    cfg = self.worker_config
-    if cfg.max_jobs_per_worker is not None and handle.jobs_done >= cfg.max_jobs_per_worker: return True
-    return cfg.max_worker_rss_mb is not None and handle.rss_mb() > cfg.max_worker_rss_mb
-
-@patch
-def _replace(self:BaseJobManager, handle: WorkerHandle) -> None:
-    with self._lock:
-        if not _is_free(handle) or handle.state != 'ready': return
-        handle.stop_reason = 'replace'
-        handle.stop(ask=True)
-
-# %% ../../nbs/managers/base.ipynb #4398ab9a
-_MAX_LINE = 8192  # bytes
-_MOST_LINES = 100  # in one event
-
-@patch
-def on_output(self:BaseJobManager, handle: WorkerHandle, data: bytes) -> None:
-    "A worker printed something. In the supervisor's thread."
-    *lines, handle.tail = (handle.tail + data).split(b'\n')
-    if len(handle.tail) > _MAX_LINE: lines, handle.tail = [*lines, handle.tail], b''
-    texts = [self._hide(text) for line in lines if (text := _printed(line))]
-    handle.last_lines.extend(texts)
-    if _log.isEnabledFor(logging.INFO):
-        for text in texts: _log.info("worker %s: %s", handle.pid, text[:2000])
-    with self._lock:
-        if handle.job is None or not texts: return
-        handle.has_printed = True
-        self._call_back(handle)   # whose lines they were, nobody could say
-        self._note_lines(handle.job, texts)
-
-def _printed(line: bytes) -> str:
-    return line.rstrip(b'\r').rsplit(b'\r', 1)[-1].decode('utf-8', 'replace')   # a bar redraws its line
-
-@patch
-def _note_lines(self:BaseJobManager, record: JobRecord, texts: list[str]) -> None:
-    for text in texts: record.logs.append(text)
-    if self._store is not None: self._store_lines(record, len(texts))
-    if record.is_finished or self._hub.is_quiet: return
-    shown = [text[:_MAX_LINE] for text in texts[-_MOST_LINES:]]
-    self._tell('log', record, lines=shown, dropped=len(texts) - len(shown))
-
-@patch
-def _read_output(self:BaseJobManager, handle: WorkerHandle) -> None:
-    "Read what the job printed up to its result."
-    if not handle.has_output(): return
-    handle.read_output()
-    if handle.tail: self.on_output(handle, b'\n')
-
-@patch
-def get_job_logs(
-    self:BaseJobManager,
-    job_id:str  # Unique job identifier
-) -> JobLogs:  # Its last lines, and how many are gone
-    "What the job printed and logged; `JobNotFound` for an unknown id."
-    return self._book.get(job_id).logs.read() if self._store is None else self._logs_of(job_id)
-
-# %% ../../nbs/managers/base.ipynb #a9c1c8f0
-@patch
-def on_exit(self:BaseJobManager, handle: WorkerHandle) -> None:
-    "A worker is gone. In the supervisor's thread."
-    if handle.tail: self.on_output(handle, b'\n')
-    if handle.start_timer is not None: handle.start_timer.cancel()
-    if handle in self._standbys:
-        self._standbys.remove(handle)
-        return self._lost_standby()
-    slot = self._slots[handle.index]
-    with self._lock:
-        self._call_back(handle)
-        if slot.handle is handle: slot.handle = None
-        if handle.waited is None: handle.waited = self._book.backlog()
-        commands, handle.commands = handle.commands, {}
-        self._tell_worker('worker_stopped', handle)
-    if handle.was_ready: self._report('unregister_worker', handle.pid)
-    while (record := handle.job) is not None:   # more than one, if results were lost
-        if self._may_take_back(handle, record): self._take_back(handle, record)
-        else: self._settle(record, record.ending or self._crash(handle, record))
-        if record.status == JobStatus.PENDING: handle.waited.append(record)   # it waits again
-    for ticket, _ in commands.values(): _resolve(ticket, {'ok': False, 'error': "the worker died"})
-    self._handle_worker_error(handle)
-    if self._is_closing: self._end_if_gone()
-
-@patch
-def _lost_standby(self:BaseJobManager) -> None:
-    if self._is_closing: return self._end_if_gone()
-    self._standby_deaths += 1   # in a row: modules that crash at import must not keep the machine busy
-    self._supervisor.call_later(backoff_seconds(self.worker_config, self._standby_deaths), self._fill_standbys)
-
-# %% ../../nbs/managers/base.ipynb #d4cbf303
-@patch
-def _may_take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> bool:
-    "Whether the worker died before it had read anything of this job: then it is nobody's crash."
-    if record.ending is not None or record.is_finished: return False
-    if handle.job_at == _UNSENT: return True
-    if self._is_closed: return False
-    if handle.job_at < 0: return handle.turns.count() > len(handle.ahead)   # it was sent ahead
-    return handle.bytes_read is not None and handle.bytes_read <= handle.job_at
-
-@patch
-def _take_back(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    with self._lock:
-        handle.job = None
-        if record.deadline is not None: record.deadline.cancel()
-        self._book.take_back(record)
-        if self._store is not None: self._store.note_waiting(record.job)
-        if handle.job_at != _UNSENT: self._tell('queued', record)
-        self._hand_over()
-
-@patch
-def _crash(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> _Ending:
-    "What the death of its worker means for a job."
-    fault = Fault.OUT_OF_MEMORY if handle.was_killed_for_memory() else Fault.WORKER_CRASHED
-    return _failed(fault, handle.describe_end(), handle.last_words, exit_code=handle.exitcode, killed_worker=True)
-
-# %% ../../nbs/managers/base.ipynb #a913c5aa
-@patch
-def _handle_worker_error(self:BaseJobManager,
-    handle: WorkerHandle | None = None  # The one that is gone; None: the first worker's place
-) -> None:
-    "Handle worker fatal error based on restart policy."
-    self._after_failure(self._slots[handle.index if handle else 0], handle)
-
-@patch
-def _after_failure(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> None:
-    by_us = handle is not None and handle.stop_reason in ('cancel', 'timeout', 'replace', 'restart')
-    if self._is_closed: return self._answer_start(slot, WorkerStartError("the manager was shut down"))
-    if handle is not None and handle.was_standby and not handle.was_ready and not handle.error:
-        return self._start_in(slot)   # it was dead when it was promoted, or about to be: a fresh process comes next
-    if handle is not None and handle.is_excused: return self._start_in(slot)
-    if not by_us: slot.budget.failures += 1
-    policy = self.worker_config.restart_policy
-    if policy is RestartPolicy.NEVER and not (handle and handle.stop_reason in ('replace', 'restart')):
-        self._give_up(slot, handle)
-    elif by_us: self._start_in(slot)
-    elif slot.budget.is_spent: self._give_up(slot, handle)
-    else:
-        self._answer_start(slot, _start_error(slot, handle))
-        if policy is RestartPolicy.ON_CANCELLATION: self._supervisor.call(self._start_missing)
-        else: slot.pause = self._supervisor.call_later(slot.budget.pause_seconds, self._start_in, slot)
-
-def _start_error(slot: _Slot, handle: WorkerHandle | None) -> WorkerStartError:
-    if handle is None: return WorkerStartError(slot.last_error)
-    return WorkerStartError(f"the worker could not be started: {handle.describe_end()}", handle.last_words)
-
-# %% ../../nbs/managers/base.ipynb #921dc830
-@patch
-def _give_up(self:BaseJobManager, slot: _Slot, handle: WorkerHandle | None) -> None:
-    slot.budget.failures, slot.gave_up = 0, True
-    error = _start_error(slot, handle)
-    self._answer_start(slot, error)
-    if any(s.handle is not None or s.pause is not None for s in self._slots): return
-    if handle is None or not handle.was_ready: ending = _failed(Fault.START_FAILED, error.args[0], error.traceback)
-    else: ending = _failed(Fault.WORKER_CRASHED, f"no worker for this job: {handle.describe_end()}", error.traceback)
-    with self._lock:   # who came later is not meant: the next worker is for them
-        waited = self._book.backlog() if handle is None or handle.waited is None else handle.waited
-        for record in waited:
-            if record.status == JobStatus.PENDING: self._note_end(record, ending)
-        if self._book.waiting:
-            for s in self._slots: s.gave_up = False
-    self._supervisor.call(self._start_missing)
-
-@patch
-def _start_failed(self:BaseJobManager, slot: _Slot, error: WorkerStartError) -> None:
-    "There was not even a process."
-    slot.last_error = str(error)
-    _log.error("%s", error)
-    self._supervisor.call(self._after_failure, slot, None)
-
-@patch
-def _on_start_timeout(self:BaseJobManager, handle: WorkerHandle) -> None:
-    if handle.state != 'starting': return
-    handle.error = f"not ready after {self.worker_config.worker_start_timeout_seconds:g} s"
-    handle.kill()
-
-@patch
-def _restart_worker(self:BaseJobManager) -> None:
-    "Restart the worker process after an error or cancellation."
-    self._running_supervisor().call(self._restart_all)
-
-@patch
-def _restart_all(self:BaseJobManager) -> None:
-    for handle in [s.handle for s in self._slots if s.handle is not None]:
-        if _is_free(handle): self._replace(handle)
-        else: self._make_stop(handle, handle.job, _failed(Fault.INTERRUPTED, "the worker was restarted"), 'restart')
-    self._start_missing(1)
-
-# %% ../../nbs/managers/base.ipynb #8e475622
-@patch
-def _stop_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str,
-              wait: bool = False) -> None:
-    "End a job that runs, politely if it listens; with `wait` also if it does not."
-    record.ending, grace = ending, self.worker_config.cancel_grace_seconds
-    # a stream can be asked before it has said so itself, unless its model is still being loaded: it would not hear
-    is_warm_stream = record.stream and record.plugin_name in handle.loaded & (self._streaming_plugins or set())
-    record.cooperates = record.cooperates or is_warm_stream
-    if record.cooperates and grace > 0: handle.ask_job_to_stop(record.job.id)
-    if (record.cooperates or wait) and grace > 0:
-        self._supervisor.call_later(grace, self._make_stop, handle, record, ending, reason)
-    else: self._make_stop(handle, record, ending, reason)
-
-@patch
-def _make_stop(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, ending: _Ending, reason: str) -> None:
-    with self._lock:
-        if handle.job is not record: return
-        record.ending = ending
-        self._call_back(handle)   # from here on nothing begins behind it
-    handle.drain()
-    with self._lock:
-        if handle.job is not record or handle.state != 'ready': return
-        handle.stop_reason = reason
-        if handle.waited is None: handle.waited = self._book.backlog()
-        self._note_end(record, ending)
-        handle.stop(ask=False)
-
-# %% ../../nbs/managers/base.ipynb #2ed22c84
-@patch
-def _on_deadline(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    self._time_out(handle, record, Fault.TIMED_OUT, "the job ran longer than its timeout")
-
-@patch
-def _on_load_timeout(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    seconds = self.worker_config.worker_start_timeout_seconds
-    why = f"plugin {record.plugin_name!r} was not loaded after {seconds:g} s"
-    self._time_out(handle, record, Fault.START_FAILED, why)
-
-@patch
-def _time_out(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, fault: Fault, error: str) -> None:
-    handle.drain()
-    if handle.job is not record or record.is_finished or record.ending is not None: return
-    ending = _failed(fault, error)
-    with self._lock:
-        handle.waited = self._book.backlog()
-        self._note_end(record, ending)
-    self._stop_job(handle, record, ending, 'timeout')
-
-# %% ../../nbs/managers/base.ipynb #c0926aee
+# %% ../../nbs/managers/base.ipynb #b0000006
 @patch
 async def cancel_job(
     self:BaseJobManager,
@@ -1213,298 +134,13 @@ async def cancel_job(
         record = self._book.find(job_id)
         if record is None or record.is_finished: return False
         is_waiting = self._is_waiting(record)
-        if is_waiting: self._note_end(record, _Ending(JobStatus.CANCELLED))
+        if is_waiting: self._note_end(record, Ending(JobStatus.CANCELLED))
     self._wakeups.flush()
     if is_waiting and self._store is None: return True
     ticket: concurrent.futures.Future = concurrent.futures.Future()
     if is_waiting: self._answer_cancel(record, ticket)
     else: self._supervisor.call(self._cancel, record, ticket)
     return await asyncio.shield(asyncio.wrap_future(ticket))
-
-@patch
-def _cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.Future) -> None:
-    handle, ending = record.worker or record.ahead, _Ending(JobStatus.CANCELLED)
-    if handle is not None: handle.drain()
-    with self._lock:
-        is_waiting = self._is_waiting(record)   # between two attempts
-        if is_waiting: self._note_end(record, ending)
-        handle = record.worker
-        is_ours = record.status == JobStatus.RUNNING and record.ending is None
-        if is_ours: record.cancel_ticket = ticket
-    if is_ours: self._stop_job(handle, record, ending, 'cancel')
-    elif record.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it just began
-    else: self._answer_cancel(record, ticket, is_waiting)
-
-@patch
-def _answer_cancel(self:BaseJobManager, record: JobRecord, ticket: concurrent.futures.Future,
-                   is_by_us: bool = True) -> None:
-    self._when_told(record, lambda: _resolve(ticket, is_by_us and record.job.status == JobStatus.CANCELLED))
-
-@patch
-def _is_waiting(self:BaseJobManager, record: JobRecord) -> bool:
-    "Whether a job has not begun, and will not without us; called with the lock held."
-    if record.status == JobStatus.RUNNING and self._store is not None: return self._is_kept_back(record)
-    if record.status != JobStatus.PENDING: return False
-    return record.ahead is None or self._call_back(record.ahead, record)
-
-# %% ../../nbs/managers/base.ipynb #5a1b0d02
-@patch
-def _store_new(self:BaseJobManager, record: JobRecord) -> None:
-    "Called with the lock held; the record leaves the book if it cannot be kept."
-    kept, sealed = record.kept, record.params if isinstance(record.params, Sealed) else None
-    stored = StoredJob(self.worker_type, record.job, record.plugin_name, kept.params, record.options, record.stream,
-                       sealed)
-    kept.params = None
-    try: self._store.accept(stored, functools.partial(self._on_new_stored, record))
-    except BaseException:
-        self._book.discard(record)
-        raise
-
-@patch
-async def _wait_stored(self:BaseJobManager, record: JobRecord) -> None:
-    "Until the job would survive; raises what the store says against it."
-    sleeper = asyncio.get_running_loop().create_future()
-    with self._lock:
-        if not record.kept.is_stored: record.kept.when_stored.append(sleeper)
-        else: sleeper.set_result(None)
-    await sleeper
-    if record.kept.refusal is not None: raise record.kept.refusal
-
-@patch
-def _on_new_stored(self:BaseJobManager, record: JobRecord, error: BaseException | None) -> None:
-    "In the store's thread."
-    kept = record.kept
-    with self._lock:
-        kept.is_stored, kept.refusal = True, error
-        if error is None: self._tell('queued', record)
-        else: self._unaccept(record)
-        self._wakeups.add(kept.when_stored)
-        kept.when_stored = []
-
-@patch
-def _unaccept(self:BaseJobManager, record: JobRecord) -> None:
-    self._book.discard(record)
-    if record.worker is not None and record.worker.job is record: self._free_unsent(record.worker)
-    self._wakeups.add(record.end_waiters + record.chunk_waiters)   # of those who were too quick
-    record.end_waiters, record.chunk_waiters = [], []
-    with self._hub.lock:
-        for stream in self._hub.streams():
-            if stream.job_id == record.job.id: stream._end()
-
-def _is_refused(record: JobRecord) -> bool: return record.kept is not None and record.kept.refusal is not None
-
-# %% ../../nbs/managers/base.ipynb #5a1b0d04
-@patch
-def _store_attempt(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, request: dict[str, Any]) -> None:
-    "Called with the lock held."
-    handle.job, handle.job_at = record, _UNSENT
-    try: self._store.note_attempt(record.job, functools.partial(self._on_attempt_stored, handle, record, request))
-    except StoreClosed: pass   # shut down meanwhile: the job waits in the store
-
-@patch
-def _on_attempt_stored(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, request: dict[str, Any],
-                       error: BaseException | None) -> None:
-    "In the store's thread."
-    with self._lock:
-        if handle.job is not record or handle.job_at != _UNSENT or record.is_finished: return
-        if handle.state != 'ready' or self._is_closed: return   # it is taken back when the worker is gone
-        if error is None and self._is_paused: return self._take_back(handle, record)
-        if error is None: return self._send_job(handle, record, request)
-        self._note_end(record, _failed(Fault.INTERRUPTED, f"not ours to run: {error_line(error)}"))
-        self._free_unsent(handle)
-
-@patch
-def _free_unsent(self:BaseJobManager, handle: WorkerHandle) -> None:
-    handle.job = None
-    self._hand_over()
-
-@patch
-def _is_kept_back(self:BaseJobManager, record: JobRecord) -> bool:
-    "Whether it was given to a worker and not sent, and now will not be; called with the lock held."
-    handle = record.worker
-    if handle.job is not record or handle.job_at != _UNSENT: return False
-    self._free_unsent(handle)
-    return True
-
-# %% ../../nbs/managers/base.ipynb #5a1b0d06
-@patch
-def _store_end(self:BaseJobManager, record: JobRecord, end: _Ending) -> None:
-    "Called with the lock held."
-    if not self._book.decide(record, end.status, end.fault, end.error, end.traceback, end.result, end.exit_code): return
-    try: self._store.note_end(record.job, record.final, functools.partial(self._on_end_stored, record))
-    except StoreClosed: self._on_end_stored(record, record.final)
-
-@patch
-def _on_end_stored(self:BaseJobManager, record: JobRecord, final: dict[str, Any]) -> None:
-    "In the store's thread. The end may have become another one, if the result could not be stored."
-    with self._lock:
-        self._book.show(record, final)
-        self._tell_end(record)
-        waiting, record.kept.when_told = record.kept.when_told, []
-    for do in waiting: do()
-
-@patch
-def _when_told(self:BaseJobManager, record: JobRecord, do: Callable[[], Any]) -> None:
-    "Now, or when its end is stored."
-    with self._lock:
-        if record.final is not None and record.kept is not None: return record.kept.when_told.append(do)
-    do()
-
-@patch
-def _store_chunks(self:BaseJobManager, record: JobRecord, texts: list[str],
-                  metadata: dict[str, Any] | None = None) -> None:
-    "They are numbered from the start of the attempt."
-    first = record.chunks.end - record.chunks.base - len(texts)
-    for n, text in enumerate(texts, first): self._store.note_chunk(record.job.id, n, text, metadata)
-
-@patch
-def _store_lines(self:BaseJobManager, record: JobRecord, many: int) -> None:
-    "The last so many that it has printed."
-    logs = record.logs
-    new = list(itertools.islice(reversed(logs.lines), many))[::-1]
-    self._store.note_lines(record.job.id, logs.dropped + len(logs.lines) - len(new), new)
-
-@patch
-def _store_progress(self:BaseJobManager, record: JobRecord) -> None:
-    self._store.note_progress(record.job.id, record.job.progress, record.job.status_message)
-
-# %% ../../nbs/managers/base.ipynb #5a1b0d08
-@patch
-def _recover(self:BaseJobManager) -> None:
-    most = self.worker_config.max_finished_jobs
-    found = self._store.attach(self.worker_type, self._wakeups.flush, 1000 if most is None else min(most, 1000))
-    interrupted, waiting = ([self._record_from(s) for s in some] for some in (found.interrupted, found.waiting))
-    for record in [*map(self._record_from, found.finished), *interrupted]: self._book.bring_back(record)
-    for record, stored in zip(waiting, found.waiting):
-        record.params = seal(stored.params or {}, copy=True)
-        self._book.add(record)
-        if record.job.attempt > 1: self._go_on_with_lines(record)
-    self._recovered = interrupted + waiting
-
-@patch
-def _record_from(self:BaseJobManager, stored: StoredJob) -> JobRecord:
-    kept = Kept(is_stored=True, has_text=stored.job.status != JobStatus.PENDING)
-    return JobRecord(stored.job, stored.options, stored.plugin_name, stream=stored.stream, kept=kept)
-
-@patch
-def _go_on_with_lines(self:BaseJobManager, record: JobRecord) -> None:
-    found = self._store.read_lines(record.job.id)
-    record.logs.dropped = found.dropped
-    for line in found.lines: record.logs.append(line)
-
-@patch
-def _run_recovered(self:BaseJobManager) -> None:
-    "Begin with what the last app left. On the loop, or before there is one."
-    if not self._recovered: return
-    with self._lock: records, self._recovered = self._recovered, []
-    for record in records:
-        if record.is_told: self._run_hooks(record)
-        else: self._find_again(record)
-    self._run_waiting()
-
-@patch
-def _find_again(self:BaseJobManager, record: JobRecord) -> None:
-    try: _, record.config = self._find_plugin(record.job.plugin_id)
-    except Exception as e:
-        with self._lock: self._note_end(record, _failed(Fault.START_FAILED, error_line(e)))
-
-# %% ../../nbs/managers/base.ipynb #5a1b0d10
-@patch
-def _from_file(self:BaseJobManager, job_id: str) -> JobRecord | None:
-    stored = self._store.get(job_id)
-    return self._record_from(stored) if stored is not None and stored.worker_type == self.worker_type else None
-
-@patch
-def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
-    record = self._book.find(job_id)
-    return self._from_file(job_id) if record is None and self._store is not None else record
-
-_LOOK_SECONDS = 0.25   # between two looks at a job of another app
-_ELSEWHERE = "another app runs this job, and its events are told there; wait_for_job and stream_job follow it here"
-
-@patch
-async def _wait_in_file(self:BaseJobManager, job_id: str) -> Any:
-    "The job, which ended long ago, or which another app runs; `JobNotFound` if there is none, or no more."
-    while True:
-        if await asyncio.to_thread(self._store.status_of, job_id) in (JobStatus.PENDING, JobStatus.RUNNING):
-            if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
-            await asyncio.sleep(_LOOK_SECONDS)
-            continue
-        record = await asyncio.to_thread(self._from_file, job_id) or self._book.get(job_id)
-        if record.is_told: return record.job
-
-@patch
-async def _look_again(self:BaseJobManager, record: JobRecord) -> bool:  # False: it is gone, or this manager is
-    "Take up what another app's job has sent meanwhile."
-    await asyncio.sleep(_LOOK_SECONDS)
-    stored = None if self._gone.is_set() else await asyncio.to_thread(self._store.get, record.job.id)
-    if stored is None: return False
-    dropped, new = await asyncio.to_thread(self._store.read_chunks, record.job.id)   # now: its end is not before these
-    chunks = record.chunks
-    if stored.job.attempt != record.job.attempt: chunks.restart()
-    known = chunks.end - chunks.base
-    if dropped > known:   # nobody waits for those in between
-        chunks.clear()
-        chunks.first, known = chunks.base + dropped, dropped
-    for text, metadata in new[known - dropped:]: chunks.append(text, metadata)
-    record.job = stored.job
-    return True
-
-# %% ../../nbs/managers/base.ipynb #5a1b100e
-@patch
-async def _readable(self:BaseJobManager, job_id: str) -> JobRecord:
-    "With its text, if that is still in the store; `JobNotFound` for an unknown id."
-    self._run_recovered()
-    record = self._book.find(job_id) or await asyncio.to_thread(self._from_file, job_id) or self._book.get(job_id)
-    if not record.kept.has_text: return record
-    text = await asyncio.to_thread(self._store.read_chunks, job_id)
-    with self._lock:
-        if not record.kept.has_text: return record   # somebody else was quicker
-        record.chunks.first, record.kept.has_text = text.dropped, False
-        for chunk, metadata in text.chunks: record.chunks.append(chunk, metadata)
-    return record
-
-@patch
-def _logs_of(self:BaseJobManager, job_id: str) -> JobLogs:
-    "From the file, if the job has ended and they are not here, or if another app runs it."
-    record = self._known(job_id) or self._book.get(job_id)
-    logs = record.logs.read()
-    if logs.lines or not (record.is_told or not record.seq): return logs
-    found = self._store.read_lines(job_id)
-    return JobLogs(found.lines, found.dropped)
-
-@patch
-def _close_store(self:BaseJobManager) -> None:
-    "Write what is left; whoever waits for a job that is kept hears that it will not end here."
-    self._store.detach(self.worker_type)
-    self._gone.set()
-    with self._lock:
-        for record in self._book.records():
-            self._wakeups.add(record.end_waiters + record.chunk_waiters)
-            record.end_waiters, record.chunk_waiters = [], []
-
-# %% ../../nbs/managers/base.ipynb #5a1b0d31
-@patch
-async def list_jobs(
-    self:BaseJobManager,
-    limit:int=1000  # Of those that are not in memory, as many as fill up the newest so many
-) -> list[JobType]:  # In the order in which they were made
-    "All jobs in memory and, with a store, also older ones and those of other apps."
-    found: list[Any] = []
-    if self._store is not None and not self._is_closed:
-        found = await asyncio.to_thread(self._list_file, limit, {job.id for job in self.get_all_jobs()})
-    jobs = self.get_all_jobs()   # once more: those that came meanwhile are in the file, too
-    known = {job.id for job in jobs}
-    found = [job for job in found if job.id not in known]
-    return sorted([*jobs, *found], key=lambda job: job.created_at) if found else jobs
-
-@patch
-def _list_file(self:BaseJobManager, limit: int, known: set[str]) -> list[Any]:
-    rows = [row for row in self._store.jobs(self.worker_type, limit=limit) if row.id not in known]
-    records = [self._listed.get(row.id) or self._from_file(row.id) for row in rows]
-    found = [r for r in records if r is not None]
-    self._listed = {r.job.id: r for r in found if r.is_told}   # these do not change any more
-    return [r.job for r in found]
 
 # %% ../../nbs/managers/base.ipynb #5a1b0d12
 @patch
@@ -1521,14 +157,6 @@ def resume(self:BaseJobManager) -> None:
     self._is_paused = False
     self._run_recovered()
     self._run_waiting()
-
-@patch
-def _run_waiting(self:BaseJobManager) -> None:
-    if self._is_paused or self._is_closed or not self._book.waiting: return
-    supervisor = self._running_supervisor()
-    with self._lock: self._hand_over()
-    self._wakeups.flush()
-    supervisor.call(self._start_missing)
 
 # %% ../../nbs/managers/base.ipynb #6c5212e1
 @patch
@@ -1584,9 +212,30 @@ def clear_completed_jobs(
     if self._store is not None and not self._is_closed: self._store.clear(self.worker_type)
     with self._lock: return self._book.clear()
 
-# %% ../../nbs/managers/base.ipynb #7c307d2e
-_IS_KEPT = "the manager was shut down; the job waits in its store"
+# %% ../../nbs/managers/base.ipynb #b0000007
+@patch
+async def list_jobs(
+    self:BaseJobManager,
+    limit:int=1000  # Of those that are not in memory, as many as fill up the newest so many
+) -> list[JobType]:  # In the order in which they were made
+    "All jobs in memory and, with a store, also older ones and those of other apps."
+    found: list[Any] = []
+    if self._store is not None and not self._is_closed:
+        found = await asyncio.to_thread(self._list_file, limit, {job.id for job in self.get_all_jobs()})
+    jobs = self.get_all_jobs()   # once more: those that came meanwhile are in the file, too
+    known = {job.id for job in jobs}
+    found = [job for job in found if job.id not in known]
+    return sorted([*jobs, *found], key=lambda job: job.created_at) if found else jobs
 
+@patch
+def get_job_logs(
+    self:BaseJobManager,
+    job_id:str  # Unique job identifier
+) -> JobLogs:  # Its last lines, and how many are gone
+    "What the job printed and logged; `JobNotFound` for an unknown id."
+    return self._book.get(job_id).logs.read() if self._store is None else self._logs_of(job_id)
+
+# %% ../../nbs/managers/base.ipynb #7c307d2e
 @patch
 async def wait_for_job(
     self:BaseJobManager,
@@ -1600,7 +249,7 @@ async def wait_for_job(
         record = self._book.find(job_id)
         if record is not None:
             if record.is_told: return record.job
-            if self._gone.is_set(): raise ManagerClosed(_IS_KEPT)
+            if self._gone.is_set(): raise ManagerClosed(IS_KEPT)
             sleeper = asyncio.get_running_loop().create_future()
             record.end_waiters.append(sleeper)
         elif self._store is None: self._book.get(job_id)   # raises
@@ -1612,8 +261,8 @@ async def wait_for_job(
             async with asyncio.timeout(timeout): await sleeper
     finally:
         if not record.is_told: self._forget_waiter(record.end_waiters, sleeper)
-    if _is_refused(record): self._book.get(job_id)   # raises
-    if not record.is_told: raise ManagerClosed(_IS_KEPT)
+    if is_refused(record): self._book.get(job_id)   # raises
+    if not record.is_told: raise ManagerClosed(IS_KEPT)
     return record.job
 
 @patch
@@ -1633,7 +282,7 @@ async def stream_job(
         with self._lock:
             chunks, position = record.chunks.read(position)
             if not chunks:
-                if record.is_told or self._gone.is_set() or _is_refused(record): return
+                if record.is_told or self._gone.is_set() or is_refused(record): return
                 sleeper = asyncio.get_running_loop().create_future()
                 if record.seq: record.chunk_waiters.append(sleeper)
         for chunk in chunks: yield chunk
@@ -1670,6 +319,8 @@ def _read_from(record: JobRecord, position: int | None) -> TextRead:
     return found._replace(at=found.at - base + start)
 
 # %% ../../nbs/managers/base.ipynb #eb526e51
+_ELSEWHERE = "another app runs this job, and its events are told there; wait_for_job and stream_job follow it here"
+
 @patch
 def events(
     self:BaseJobManager,
@@ -1680,7 +331,7 @@ def events(
         record = None if job_id is None else self._known(job_id) or self._book.get(job_id)
         if record is not None and not (record.is_told or record.seq): raise JobNotFound(_ELSEWHERE)
         stream = self._hub.subscribe(job_id)
-        if record is not None and record.is_told: stream.take(record.job.status, _event_data(record.job))
+        if record is not None and record.is_told: stream.take(record.job.status, event_data(record.job))
         if self._is_closed: self._hub.close()
     return stream
 
@@ -1753,7 +404,7 @@ async def reload_plugin(
 ) -> bool:  # True if successful, False otherwise
     "Reload a plugin with new configuration; every later worker gets it too."
     cfg = self.worker_config
-    sealed = _seal_params(config, cfg.max_message_bytes)
+    sealed = seal_params(config, cfg.max_message_bytes)
     snapshot = sealed.open()
     self._keep_secret(snapshot)
     asked: list[WorkerHandle] = []
@@ -1820,6 +471,23 @@ def get_stats(
         running = sum(s.handle is not None and s.handle.job is not None for s in self._slots)
         return {'backlog': self._book.waiting, 'running': running, 'kept': len(self._book), 'workers': workers}
 
+# %% ../../nbs/managers/base.ipynb #5a1b0d22
+@patch
+def get_plugin_configs(
+    self:BaseJobManager,
+    with_registry:bool=True  # Whether to ask the registry too, which may read files
+) -> dict[str, dict[str, Any]]:  # Name -> configuration
+    "The configurations that this manager's plugins are given, as far as they are known."
+    configs = self._registry_configs() if with_registry else {}
+    with self._lock: return {**configs, **self._plugin_configs}
+
+@patch(as_prop=True)
+def is_closed(
+    self:BaseJobManager
+) -> bool:
+    "Whether it was shut down: it takes no more jobs."
+    return self._is_closed
+
 # %% ../../nbs/managers/base.ipynb #9918ba20
 @patch(as_prop=True)
 def worker_process(self:BaseJobManager) -> WorkerHandle | None:
@@ -1841,59 +509,7 @@ def result_monitor_thread(self:BaseJobManager) -> threading.Thread | None:
     "The thread that reads results."
     return self._supervisor.thread if self._supervisor is not None else None
 
-# %% ../../nbs/managers/base.ipynb #26b8851d
-@patch
-def _report(self:BaseJobManager, method: str, *args: Any, **kwargs: Any) -> None:
-    if self.resource_manager is None: return
-    try: getattr(self.resource_manager, method)(*args, **kwargs)
-    except Exception: _log.exception("the resource manager failed in %s", method)
-
-@patch
-def _report_running(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
-    if record.is_reported or self.resource_manager is None: return
-    record.is_reported = True
-    config = self._plugin_configs.get(record.plugin_name)
-    if config is None: config = self._registry_config(record.job.plugin_id)
-    self._report('update_worker_state', handle.pid, status='running', job_id=record.job.id, config=config,
-                 plugin_name=record.plugin_name, plugin_id=record.job.plugin_id,
-                 loaded_plugin_resource=self._extract_plugin_resource_identifier(config))
-
-@patch
-def _report_loaded(self:BaseJobManager, plugin_name: str, config: dict[str, Any]) -> None:
-    "After a reload or, with an empty name, an unload."
-    if self.resource_manager is None: return
-    resource = self._extract_plugin_resource_identifier(config)
-    for pid in [s.handle.pid for s in self._slots if s.handle is not None and s.handle.state == 'ready']:
-        self._supervisor.call(functools.partial(self._report, 'update_worker_state', pid, plugin_name=plugin_name,
-                                                config=config, loaded_plugin_resource=resource))
-
-@patch
-def _registry_config(self:BaseJobManager, plugin_id: str) -> dict[str, Any]:
-    if self.plugin_registry is None: return {}
-    try: return self.plugin_registry.load_plugin_config(plugin_id) or {}
-    except Exception:
-        _log.exception("no configuration for plugin %s", plugin_id)
-        return {}
-
-# %% ../../nbs/managers/base.ipynb #e1b9d497
-@patch
-def shutdown(self:BaseJobManager) -> None:
-    "Shutdown the manager and cleanup resources."
-    if os.getpid() != self._pid: return   # a fork of the app: the workers are not its own
-    supervisor = self._close()
-    if supervisor is None or supervisor.is_current(): return
-    if self._is_interrupted(): return   # the exit of the interpreter waits instead
-    cfg = self.worker_config
-    if not self._gone.wait(cfg.cancel_grace_seconds + 3 * cfg.shutdown_timeout_seconds + 10):
-        _log.error("a worker could not be ended in time")
-    supervisor.thread.join(5)
-
-@patch
-def _is_interrupted(self:BaseJobManager) -> bool:
-    "Whether this is a signal handler, above a frame that holds a lock which the supervisor needs."
-    locks = [self._lock, self._hub.lock, *(s.handle.reading for s in self._slots if s.handle is not None)]
-    return any(getattr(lock, '_is_owned', bool)() for lock in locks)
-
+# %% ../../nbs/managers/base.ipynb #b0000010
 @patch
 async def aclose(self:BaseJobManager) -> None:
     "Shut down without blocking the event loop."
@@ -1901,61 +517,6 @@ async def aclose(self:BaseJobManager) -> None:
     supervisor = self._close() if self._store is None or self._supervisor else await asyncio.to_thread(self._close)
     while supervisor is not None and supervisor.thread.is_alive(): await asyncio.sleep(0.005)   # noqa: ASYNC110
     await self._hub.wait_broadcast(self.worker_config.shutdown_timeout_seconds)
-
-@patch
-def _close_unused(self:BaseJobManager) -> None:
-    if self._store is not None: self._close_store()
-    self._hub.close()
-
-@patch
-def _close(self:BaseJobManager) -> Supervisor | None:
-    with self._lock:
-        is_first, self._is_closed = not self._is_closed, True
-    if self._supervisor is None: self._close_unused()
-    elif is_first: self._supervisor.call(self._begin_shutdown)
-    self._wakeups.flush()
-    return self._supervisor
-
-# %% ../../nbs/managers/base.ipynb #aa47872d
-@patch
-def _begin_shutdown(self:BaseJobManager) -> None:
-    self._is_closing = True
-    with self._lock:
-        for slot in self._slots:
-            if slot.handle is not None: self._call_back(slot.handle)
-        for record in self._book.backlog():
-            if record.ahead is None and self._store is None: self._note_end(record, _Ending(JobStatus.CANCELLED))
-    for handle in self._standbys: handle.kill()   # there is nothing in it that could mind
-    for slot in self._slots:
-        if slot.pause is not None: slot.pause.cancel()
-        slot.pause = None
-        if slot.handle is None: self._answer_start(slot, WorkerStartError("the manager was shut down"))
-        else: self._shut_down_worker(slot.handle)
-    self._end_if_gone()
-
-@patch
-def _shut_down_worker(self:BaseJobManager, handle: WorkerHandle) -> None:
-    handle.drain()
-    record = handle.job
-    if handle.state == 'starting': handle.stop(ask=False)
-    elif record is None or handle.job_at == _UNSENT: handle.stop(ask=True)
-    elif record.ending is None and not record.is_finished:
-        ending = _failed(Fault.INTERRUPTED, "the app stopped while the job ran")
-        self._stop_job(handle, record, ending, 'shutdown', wait=True)
-
-@patch
-def _end_if_gone(self:BaseJobManager) -> None:
-    if self._standbys or any(s.handle is not None for s in self._slots): return
-    if self._fork_server is not None: self._fork_server.close()
-    self._guard.close()
-    if self._store is not None: self._close_store()
-    self._hub.close()
-    self._hooks.close()
-    self._wakeups.flush()
-    if self._at_exit is not None: atexit.unregister(self._at_exit)
-    for slot in self._slots: self._answer_start(slot, WorkerStartError("the manager was shut down"))
-    self._gone.set()
-    self._supervisor.end()
 
 # %% ../../nbs/managers/base.ipynb #91269779
 class _Lifespan:

@@ -20,7 +20,7 @@ import pytest
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.core.worker import base_worker_process
-from cjm_fasthtml_workers.managers import base
+from cjm_fasthtml_workers.managers import engine
 from tests.faults import plugins
 from tests.faults.harness import END_SECONDS, TERMINAL, App, Case, Watched, run_case
 
@@ -70,8 +70,8 @@ def spares(m: Any) -> list[psutil.Process]:
 
 def spares_sooner(seconds: float = .3) -> None:
     "Start spares so long after a worker is ready; it is a second otherwise."
-    assert hasattr(base, '_STANDBY_DELAY_SECONDS')
-    base._STANDBY_DELAY_SECONDS = seconds
+    assert hasattr(engine, '_STANDBY_DELAY_SECONDS')
+    engine._STANDBY_DELAY_SECONDS = seconds
 
 def preload(ctx: Case) -> str:
     "The name of a module that notes what it sees when it is imported, and by whom."
