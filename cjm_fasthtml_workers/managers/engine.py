@@ -36,9 +36,10 @@ from ..core.worker import error_line, error_traceback, readable_line
 from ..extensions.protocols import (EventBroadcasterProtocol, JobStore, PluginRegistryProtocol,
                                                        ResourceManagerProtocol)
 from .events import CallbackThreads, EventHub, Wakeups
+from .forkserver import ForkServer
 from .jobs import BaseJob, JobBook, JobRecord, Kept, SentAhead, pick_worker
-from .supervisor import (ForkServer, Guard, Launch, Lease, RestartBudget, Supervisor,
-                                                      Timer, WorkerHandle, backoff_seconds)
+from .supervisor import Launch, Lease, RestartBudget, WorkerHandle, backoff_seconds
+from .thread import Guard, Supervisor, Timer
 
 _log = logging.getLogger(__name__)
 

@@ -28,8 +28,10 @@ from ..core.protocol import Fault as Fault, JobStatus as JobStatus, WorkerReques
 from ..core.worker import error_line as error_line, error_traceback as error_traceback, readable_line as readable_line
 from ..extensions.protocols import EventBroadcasterProtocol as EventBroadcasterProtocol, JobStore as JobStore, PluginRegistryProtocol as PluginRegistryProtocol, ResourceManagerProtocol as ResourceManagerProtocol
 from .events import CallbackThreads as CallbackThreads, EventHub as EventHub, Wakeups as Wakeups
+from .forkserver import ForkServer as ForkServer
 from .jobs import BaseJob as BaseJob, JobBook as JobBook, JobRecord as JobRecord, Kept as Kept, SentAhead as SentAhead, pick_worker as pick_worker
-from .supervisor import ForkServer as ForkServer, Guard as Guard, Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, Supervisor as Supervisor, Timer as Timer, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
+from .supervisor import Launch as Launch, Lease as Lease, RestartBudget as RestartBudget, WorkerHandle as WorkerHandle, backoff_seconds as backoff_seconds
+from .thread import Guard as Guard, Supervisor as Supervisor, Timer as Timer
 _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)

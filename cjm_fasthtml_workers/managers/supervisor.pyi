@@ -1,16 +1,12 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
-"""One child's life: start it, watch it, ask it to end, make it end. And the one thread that owns processes and pipes."""
+"""One child's life: start it, watch it, ask it to end, make it end."""
 from typing import Any as _Any
-__all__ = ['LEASE_SECONDS', 'backoff_seconds', 'RestartBudget', 'Timer', 'Supervisor', 'Guard', 'Launch', 'WorkerOwner', 'WorkerHandle', 'memory_kills', 'describe_exit', 'ForkServer', 'Lease']
+__all__ = ['LEASE_SECONDS', 'backoff_seconds', 'RestartBudget', 'Launch', 'WorkerOwner', 'WorkerHandle', 'memory_kills', 'Lease']
 import asyncio
 import contextlib
-import functools
-import heapq
-import itertools
 import logging
 import math
 import multiprocessing.process
-import multiprocessing.spawn
 import os
 import selectors
 import signal
@@ -20,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +25,7 @@ from ..core.channels import Files as Files, Receiver as Receiver, Sealed as Seal
 from ..core.config import RestartPolicy as RestartPolicy, WorkerConfig as WorkerConfig
 from ..core.errors import ChannelClosed as ChannelClosed, ChannelCorrupt as ChannelCorrupt
 from ..core.protocol import WorkerRequestType as WorkerRequestType
-_log = logging.getLogger(__name__)
+from .thread import Guard as Guard, Supervisor as Supervisor, Timer as Timer, close_in_forks as close_in_forks, describe_exit as describe_exit, open_fds as open_fds, python_command as python_command, sys_path as sys_path
 
 def backoff_seconds(config: WorkerConfig, n: int) -> float:
     """The pause after the `n`th failure in a row."""
@@ -49,114 +45,6 @@ class RestartBudget:
     @property
     def pause_seconds(self) -> float:
         """How long to wait before the next start."""
-        ...
-
-class Timer:
-    """Something that will happen, unless it is cancelled."""
-    __slots__ = ('when', 'action', 'args')
-    when: float
-    args: tuple[Any, ...]
-    action: Callable[..., Any] | None
-
-    def __init__(self, when: float, action: Callable[..., Any], args: tuple[Any, ...]): ...
-
-    def cancel(self) -> None:
-        """Let it not happen, and hold on to nothing until its hour."""
-        ...
-
-class Supervisor:
-    """The thread that owns processes and pipes: descriptors, calls from outside, timers."""
-    after_round: Callable[[], None]
-    thread: threading.Thread
-    _selector: selectors.DefaultSelector
-    _calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]]
-    _timers: list[tuple[float, int, Timer]]
-    _count: _Any
-    _sweep_at: int
-    _wake_fd: _Any
-    _wake_write_fd: _Any
-    _is_awake: bool
-    _is_ending: bool
-    _has_ended: bool
-    _wake_lock: threading.RLock
-
-    def __init__(self, name: str, after_round: Callable[[], None]=lambda: None, target: Callable[[], None] | None=None): ...
-
-    def is_current(self) -> bool:
-        """Whether the caller is in this thread."""
-        ...
-
-    def watch(self, fd: int, events: int, action: Callable[[], Any]) -> None:
-        """Call `action()` in the thread whenever `fd` is ready for `events`."""
-        ...
-
-    def unwatch(self, fd: int) -> None:
-        """Watch `fd` no more; harmless when it is not watched."""
-        ...
-
-    def call(self, action: Callable[..., Any], *args: Any) -> None:
-        """Have `action(*args)` run in the thread, soon. From any thread."""
-        ...
-
-    def _woken(self) -> None: ...
-
-    def end(self) -> None:
-        """Let the thread end after this round. From any thread."""
-        ...
-
-    def call_later(self, seconds: float, action: Callable[..., Any], *args: Any) -> Timer:
-        """Have `action(*args)` run in the thread after `seconds`. From any thread."""
-        ...
-
-    def _add_timer(self, timer: Timer) -> None: ...
-
-    def _pause(self) -> float | None:
-        """Seconds until the next timer; None: there is none."""
-        ...
-
-    def _run_timers(self) -> None: ...
-
-    def run(self) -> None:
-        """The loop; returns after `end`."""
-        ...
-
-    def _do(self, action: Callable[..., Any], *args: Any) -> None: ...
-
-    def close(self) -> None:
-        """The end of the thread: carry out what is still queued; there is nothing left that it could break."""
-        ...
-
-    def _sweep(self, most: int=2 ** 30) -> None: ...
-_open_fds: set[int] = set()
-
-def _close_inherited() -> None: ...
-
-@functools.cache
-def _close_in_forks() -> None:
-    """Arrange it, once per process, and not before there is something to close."""
-    ...
-_GUARD = '\ngroups=\nwhile read -r sign id; do\n  others=\n  for g in $groups; do [ "$g" = "$id" ] || others="$others $g"; done\n  groups=$others\n  [ "$sign" = - ] || groups="$groups $id"\ndone\nfor id in $groups; do kill -s KILL -- "-$id" 2>/dev/null; done\n'
-
-class Guard:
-    """A process that ends our process groups when the app is gone, however it went."""
-    _process: subprocess.Popen[bytes] | None
-    _fd: _Any
-    _groups: _Any
-
-    def __init__(self) -> None: ...
-
-    def _start(self) -> None: ...
-
-    def _close_pipe(self) -> None: ...
-
-    def tell(self, sign: str, group: int) -> None:
-        """Put a group on the list, or take it off."""
-        ...
-
-    def _write(self, lines: str) -> None: ...
-
-    def close(self) -> None:
-        """Send it home."""
         ...
 
 @dataclass(frozen=True)
@@ -398,20 +286,9 @@ class WorkerHandle:
 def memory_kills() -> int:
     """How many processes the kernel has killed for want of memory, so far."""
     ...
-
-def describe_exit(exitcode: int | None) -> str:
-    """An exit code in words."""
-    ...
 _FIRST_DIR = getattr(multiprocessing.process, 'ORIGINAL_DIR', None)
-_PACKAGE_HOME = str(Path(__file__).resolve().parents[2]) if '__file__' in globals() else os.getcwd()
 
 def _command(fds: list[int]) -> list[str]: ...
-
-def _sys_path() -> list[str]: ...
-
-def _python(name: str, call: str) -> list[str]:
-    """A command that imports `name` from the worker's module and does `call`."""
-    ...
 
 def _main_script() -> dict[str, str]:
     """Where the app's main script is, in the words of `multiprocessing.spawn.prepare`; empty if there is none."""
@@ -420,54 +297,6 @@ def _main_script() -> dict[str, str]:
 def _surroundings(launch: Launch) -> dict[str, Any]: ...
 
 def _first_message(launch: Launch) -> dict[str, Any]: ...
-
-class ForkServer:
-    """A process that forks workers for us; of the supervisor's thread."""
-    supervisor: Supervisor
-    guard: Guard
-    config: WorkerConfig
-    forked: dict[int, WorkerHandle]
-    _asked: deque[WorkerHandle | None]
-    _asked_at: float
-    _has_answered: bool
-    _process: subprocess.Popen[bytes] | None
-    _socket: socket.socket
-    _output_fd: _Any
-    _text: bytes
-    _said: bytes
-    _last_lines: deque[str]
-
-    def __init__(self, supervisor: Supervisor, guard: Guard, config: WorkerConfig): ...
-
-    def fork(self, handle: WorkerHandle, fds: list[int]) -> None:
-        """Ask for a new process; `OSError` if that cannot be."""
-        ...
-
-    def _ask(self, fds: list[int]) -> None: ...
-
-    def _start(self) -> None: ...
-
-    def _launch(self, fd: int, output: int) -> subprocess.Popen[bytes]: ...
-
-    def _read(self) -> None: ...
-
-    def _take_answers(self) -> bool: ...
-
-    def _receive(self) -> bytes: ...
-
-    def _take(self, kind: str, what: str, rest: str='') -> None: ...
-
-    def _take_end(self, handle: WorkerHandle | None, exitcode: int) -> None: ...
-
-    def _read_output(self) -> None: ...
-
-    def abandon(self, handle: WorkerHandle) -> None:
-        """Let nobody wait for the process that was asked for."""
-        ...
-
-    def close(self, why: str='') -> None:
-        """End it and what it left behind; the next `fork` starts another one."""
-        ...
 LEASE_SECONDS = 0.1
 
 class Lease:
