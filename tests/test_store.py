@@ -32,7 +32,7 @@ from cjm_fasthtml_workers.core.errors import (
     StoreFull,
     StoreUnreachable,
 )
-from cjm_fasthtml_workers.extensions import sqlite_store
+from cjm_fasthtml_workers.extensions import sqlite_store, store_file
 from cjm_fasthtml_workers.extensions.json_values import storable, unstored
 from cjm_fasthtml_workers.extensions.protocols import JobStore, StoredChunks, StoredJob, StoredLines
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
@@ -563,7 +563,7 @@ def test_many_jobs_are_opened_and_listed_quickly(tmp_path):
     accept(store, BaseJob('waits', 'p'))
     accept(store, job := BaseJob('0', 'p'))
     end(store, job, result={'text': 'hello ' * 50})
-    names = ','.join(c for c in sqlite_store._COLUMNS if c != 'id')
+    names = ','.join(c for c in store_file.COLUMNS if c != 'id')
     many = (f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<{MANY}) "
             f"INSERT INTO jobs(id, {names}) SELECT i, {names} FROM n, jobs WHERE id='0'")
     store._call(lambda con: con.execute(many))

@@ -18,7 +18,7 @@ from cjm_fasthtml_workers.cli import run_command
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
 from cjm_fasthtml_workers.core.errors import JobNotFound, JobQueueFull, ManagerClosed, NotStorable, StoreFull
 from cjm_fasthtml_workers.core.protocol import WorkerStreamChunk
-from cjm_fasthtml_workers.extensions import sqlite_store
+from cjm_fasthtml_workers.extensions import store_rows
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.faults.harness import STALL_SECONDS, App, kernel_wait
@@ -758,7 +758,7 @@ def test_no_job_begins_after_a_pause_though_it_was_on_its_way_to_the_store(tmp_p
     asyncio.run(main())
 
 def test_what_sqlite_would_not_take_is_refused_by_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite_store, '_MAX_ROW', 2**20)   # the real one takes a while
+    monkeypatch.setattr(store_rows, '_MAX_ROW', 2**20)   # the real one takes a while
     async def main():
         m = SimpleJobManager({'echo': 'tests.store_app:Echo'}, job_store=SQLiteJobStore(tmp_path/'jobs.db'))
         await m.start()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cjm_fasthtml_workers.extensions import sqlite_store
+from cjm_fasthtml_workers.extensions import store_file
 from cjm_fasthtml_workers.extensions.protocols import StoredLines
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
 from tests.faults.harness import App
@@ -147,7 +147,7 @@ JOB_1 = ("INSERT INTO jobs(id, worker_type, app, class, plugin_id, plugin_name, 
 def make_version_1(path: Path) -> None:
     path.parent.mkdir(mode=0o700)
     con = sqlite3.connect(path)
-    con.executescript(f'PRAGMA journal_mode=WAL; PRAGMA application_id={sqlite_store.APPLICATION_ID}; {VERSION_1} '
+    con.executescript(f'PRAGMA journal_mode=WAL; PRAGMA application_id={store_file.APPLICATION_ID}; {VERSION_1} '
                       'PRAGMA user_version=1;')
     for job in [('done', 'completed', '{"nonce":"n"}', '2025-01-31'), ('ran', 'running', None, None),
                 ('waits', 'pending', None, None)]: con.execute(JOB_1, job)
@@ -186,7 +186,7 @@ def test_upgrade_killed_after_each_statement(tmp_path):
             code = app.finish(30)
             assert code in (0, -signal.SIGKILL), app.err
         seen.add(state := state_of(path))
-        is_whole = state in ((1, False, 3), (sqlite_store.VERSION, True, 2))
+        is_whole = state in ((1, False, 3), (store_file.VERSION, True, 2))
         assert is_whole, f'neither old nor new after statement {n}: {state}'
         store = SQLiteJobStore(path)
         found = store.attach('load')
@@ -199,12 +199,12 @@ def test_upgrade_killed_after_each_statement(tmp_path):
 def test_a_file_of_each_version_becomes_one_that_is_like_a_new_one(tmp_path):
     new = tmp_path/'new.db'
     SQLiteJobStore(new).close()
-    for version in range(1, sqlite_store.VERSION):
+    for version in range(1, store_file.VERSION):
         path = tmp_path/f'{version}'/'jobs.db'
         make_version_1(path)
         con = sqlite3.connect(path, isolation_level=None)
         for v in range(1, version):
-            for step in sqlite_store.UPGRADES[v]: con.execute(step)
+            for step in store_file.UPGRADES[v]: con.execute(step)
         con.execute(f'PRAGMA user_version={version}')
         con.close()
         store = SQLiteJobStore(path)
