@@ -25,8 +25,9 @@ from .core.errors import StoreError, StoreUnreachable
 from .core.protocol import TERMINAL_STATUSES, JobStatus
 from .extensions.json_values import unstored
 from .extensions.protocols import JobSummary
-from .extensions.sqlite_store import (check_header, check_schema, id_of_key, key_of_id, read_jobs,
-                                                          store_error)
+from .extensions.sqlite_store import read_jobs
+from .extensions.store_file import check_header, check_schema, store_error
+from .extensions.store_rows import id_of_key, key_of_id
 
 # %% ../nbs/cli.ipynb #3a2e5451
 @contextmanager

@@ -1,72 +1,28 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """A job store in one SQLite file: jobs that were accepted survive the death of the app, without a server."""
-__all__ = ['SCHEMA', 'VERSION', 'APPLICATION_ID', 'UPGRADES', 'store_error', 'check_header', 'check_schema', 'upgrade', 'SQLiteJobStore', 'key_of_id', 'id_of_key', 'read_jobs']
+__all__ = ['Row', 'SQLiteJobStore', 'read_jobs']
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 from fastcore.basics import patch
-from ..core.config import JobOptions as JobOptions
-from ..core.errors import ClassUnknown as ClassUnknown, JobNotFound as JobNotFound, NotStorable as NotStorable, StoreBusy as StoreBusy, StoreClosed as StoreClosed, StoreCorrupt as StoreCorrupt, StoreError as StoreError, StoreForeign as StoreForeign, StoreFull as StoreFull, StoreTooNew as StoreTooNew, StoreUnreachable as StoreUnreachable
-from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus
-from .json_values import Classes as Classes, is_small as is_small, made as made, storable as storable, storable_fields as storable_fields, unstored as unstored, unstored_fields as unstored_fields
-from .processes import LifeSign as LifeSign, ProcessId as ProcessId, is_alive as is_alive, this_process as this_process
+from ..core.errors import ClassUnknown as ClassUnknown, JobNotFound as JobNotFound, NotStorable as NotStorable, StoreBusy as StoreBusy, StoreClosed as StoreClosed, StoreCorrupt as StoreCorrupt, StoreError as StoreError, StoreUnreachable as StoreUnreachable
+from ..core.protocol import Fault as Fault, JobStatus as JobStatus
+from .json_values import Classes as Classes, is_small as is_small, storable as storable, unstored as unstored
+from .processes import LifeSign as LifeSign, is_alive as is_alive, this_process as this_process
 from .protocols import JobSummary as JobSummary, Recovered as Recovered, StoredChunks as StoredChunks, StoredJob as StoredJob, StoredLines as StoredLines
+from .store_file import CHANGING as CHANGING, COLUMNS as COLUMNS, ENDED as ENDED, PLAIN as PLAIN, SUMMARY as SUMMARY, VERSION as VERSION, apps_of as apps_of, check_header as check_header, check_schema as check_schema, connect as connect, make_file as make_file, marks as marks, sign_of as sign_of, store_error as store_error, upgrade as upgrade
+from .store_rows import as_column as as_column, id_of_key as id_of_key, json_columns as json_columns, json_values as json_values, key_of_id as key_of_id, plain_columns as plain_columns, row_of as row_of, stored_of as stored_of
 _log = logging.getLogger(__name__)
-_JOB_TABLES = '\nCREATE TABLE apps (            -- the processes that have jobs here\n    id INTEGER PRIMARY KEY AUTOINCREMENT,\n    boot TEXT NOT NULL,        -- of the machine\n    namespace TEXT NOT NULL,   -- where the pid holds: each container has its own\n    pid INTEGER NOT NULL,\n    started TEXT NOT NULL      -- when the process started, in the system\'s own words\n);\nCREATE TABLE jobs (\n    seq INTEGER PRIMARY KEY,   -- order of arrival\n    id TEXT NOT NULL UNIQUE,\n    worker_type TEXT NOT NULL, -- of the manager it belongs to\n    app INTEGER,               -- whose it is while it has not ended: apps.id; NULL: nobody\'s\n    class TEXT NOT NULL,       -- of the job object: "package.module:Class"\n    plugin_id TEXT NOT NULL,\n    plugin_name TEXT NOT NULL, -- as the worker knows it\n    status TEXT NOT NULL,      -- pending, running, completed, failed, cancelled\n    priority INTEGER NOT NULL, -- greater is sooner\n    owner TEXT,                -- which person\'s\n    attempt INTEGER NOT NULL,  -- 1 in the first run; stored before it runs\n    max_retries INTEGER NOT NULL,\n    timeout_seconds REAL,\n    stream INTEGER NOT NULL,   -- 1: it sends text while it runs\n    created_at TEXT,           -- times are ISO 8601 with an offset from UTC\n    started_at TEXT,\n    completed_at TEXT,\n    worker_pid INTEGER,\n    exit_code INTEGER,\n    progress REAL,             -- from 0 to 1\n    status_message TEXT,\n    fault TEXT,                -- why it failed, in one word\n    error TEXT,                -- and in a line\n    traceback TEXT,\n    metadata TEXT,             -- JSON\n    fields TEXT,               -- JSON: what the job\'s class has beyond BaseJob\n    params TEXT,               -- JSON; NULL once it has ended\n    result TEXT                -- JSON\n);\nCREATE INDEX jobs_by_status ON jobs(status);\nCREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL;\n'
-_TEXT_TABLES = '\nCREATE TABLE chunks (          -- the text that a job has sent\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first chunk in this row\n    texts TEXT NOT NULL,       -- JSON: a list of [text, metadata]\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\nCREATE TABLE lines (           -- what the job has printed and logged: its last lines\n    job INTEGER NOT NULL,      -- jobs.seq\n    first INTEGER NOT NULL,    -- number of the first line in this row\n    texts TEXT NOT NULL,       -- JSON: a list of lines\n    PRIMARY KEY (job, first)\n) WITHOUT ROWID;\n'
-SCHEMA = _JOB_TABLES + _TEXT_TABLES
-VERSION = 3
-APPLICATION_ID = 1667919223
-_TEXTS = ('plugin_id', 'status', 'owner', 'created_at', 'started_at', 'completed_at', 'status_message', 'fault', 'error', 'traceback')
-_INTS = ('priority', 'attempt', 'worker_pid', 'exit_code')
-_PLAIN = (*_TEXTS, *_INTS, 'progress')
-_CHANGING = ('status', 'attempt', 'started_at', 'completed_at', 'worker_pid', 'exit_code', 'progress', 'status_message', 'fault', 'error', 'traceback', 'metadata', 'fields', 'result')
-_COLUMNS = ('id', 'worker_type', 'app', 'class', 'plugin_name', 'max_retries', 'timeout_seconds', 'stream', 'params', *_PLAIN, 'metadata', 'fields', 'result')
-_SUMMARY = tuple((f.name for f in fields(JobSummary)))
-_ENDED = tuple(sorted((s.value for s in TERMINAL_STATUSES)))
-_OPEN = (JobStatus.PENDING.value, JobStatus.RUNNING.value)
-
-def _marks(n: int) -> str: ...
-
-def store_error(e: Exception, path: Any) -> StoreError:
-    """The error for whoever uses the store."""
-    ...
-
-def check_header(path: Path) -> None:
-    """Before SQLite opens it, which makes a database of an empty file."""
-    ...
-
-def check_schema(con: sqlite3.Connection, path: Any) -> int:
-    """Whether this is a job store that we understand."""
-    ...
-
-def _connect(path: Path, busy_seconds: float, synchronous: str='NORMAL') -> sqlite3.Connection: ...
-
-def _make_file(path: Path) -> None:
-    """A store with nothing in it. It appears whole, or not at all; if another process is quicker, that one's counts."""
-    ...
-
-def _sync(path: Path) -> None: ...
-UPGRADES: dict[int, tuple[str, ...]] = {1: ("ALTER TABLE apps ADD COLUMN namespace TEXT NOT NULL DEFAULT ''", 'CREATE INDEX jobs_by_end ON jobs(completed_at) WHERE completed_at IS NOT NULL', "UPDATE jobs SET params=NULL WHERE status IN ('completed', 'failed', 'cancelled')"), 2: ('CREATE TABLE lines (job INTEGER NOT NULL, first INTEGER NOT NULL, texts TEXT NOT NULL, PRIMARY KEY (job, first)) WITHOUT ROWID',)}
-
-def upgrade(con: sqlite3.Connection, path: Path) -> None:
-    """Bring the tables up to `VERSION`, in one transaction; `StoreBusy` while an app works with the old ones."""
-    ...
-
-def _apps(con: sqlite3.Connection) -> list[tuple[int, ProcessId]]: ...
-
-def _sign_of(path: Path, app: int) -> Path: ...
 
 class SQLiteJobStore:
     """Keeps jobs in an SQLite file."""
@@ -107,10 +63,6 @@ class SQLiteJobStore:
 
     def close(self) -> None:
         """Let go of the file. Managers that are attached are detached; what reads later opens it again."""
-        ...
-
-    def _row_of(self, stored: StoredJob) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The columns, and the values of those that are still to be made."""
         ...
 
     def _note(self, op: _Op) -> None: ...
@@ -169,15 +121,15 @@ class SQLiteJobStore:
 
     def _tell(self, told: list[tuple[Callable[[Any], None], Any]]) -> None: ...
 
-    def _changed_row(self, op: _Op) -> _Row: ...
+    def _changed_row(self, op: _Op) -> Row: ...
 
-    def _rows_of(self, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row], dict[str, Exception]]:
+    def _rows_of(self, batch: list[_Op]) -> tuple[dict[str, Row], dict[str, Row], dict[str, Exception]]:
         """New rows and changed ones, by job id; and why a new one is refused, by key."""
         ...
 
-    def _inserts(self, new: dict[str, _Row]) -> list[_Statement]: ...
+    def _inserts(self, new: dict[str, Row]) -> list[_Statement]: ...
 
-    def _updates(self, changed: dict[str, _Row]) -> list[_Statement]: ...
+    def _updates(self, changed: dict[str, Row]) -> list[_Statement]: ...
 
     def _con(self) -> sqlite3.Connection:
         """The connection that writes; of the thread."""
@@ -297,56 +249,6 @@ class SQLiteJobStore:
 _MIN_SQLITE = (3, 35)
 _CHECKED_BYTES = 32 * 2 ** 20
 
-def _is_utf8(text: str) -> bool: ...
-
-def key_of_id(job_id: Any) -> str:
-    """An id as text that any file can hold."""
-    ...
-
-def id_of_key(key: str) -> str:
-    """The id that stands there."""
-    ...
-_FIT: dict[str, Any] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
-_NEEDED = frozenset({'plugin_id', 'status', 'priority', 'attempt'})
-
-def _fits(name: str, value: Any) -> bool: ...
-
-def _as_column(name: str, value: Any) -> Any:
-    """What those see who look into the file; for a value that does not fit."""
-    ...
-_OWN = frozenset({'id', 'result', 'metadata', *_PLAIN})
-
-@cache
-def _own_fields(cls: Any) -> tuple[str, ...]: ...
-
-def _own_names(job: Any) -> Sequence[str]:
-    """What its class has beyond `BaseJob`, also beside its fields."""
-    ...
-
-def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The columns, and those values that do not fit into theirs."""
-    ...
-_MAX_ROW = 900000000
-_SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
-
-def _refuse_huge(columns: dict[str, Any]) -> None: ...
-
-def _nbytes(text: str) -> int:
-    """In UTF-8; no more than a guess where that is enough."""
-    ...
-
-def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict[str, Any]:
-    """What will be the columns of JSON."""
-    ...
-
-def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
-
-def _job_of(row: dict[str, Any], classes: Classes) -> Any:
-    """The job object, of its own class; nothing of the class is called."""
-    ...
-
-def _stored_of(row: dict[str, Any], classes: Classes) -> StoredJob: ...
-
 @dataclass(slots=True)
 class _Op:
     """Something to be written, and who is to be told."""
@@ -373,7 +275,7 @@ _MAX_LINES = 1000
 def _newest(texts: list[tuple[str, int, str, Any]]) -> list[tuple[str, int, str, Any]]:
     """Without the chunks that would be dropped at once: to write a flood would take longer than to make it."""
     ...
-_Row = dict[str, Any]
+Row = dict[str, Any]
 
 def _now() -> str: ...
 _MOST_ROWS = 32
@@ -390,14 +292,14 @@ def _statements(rows: Sequence[Sequence[Any]], sql: str, *more: Any, keyed: bool
 
 @cache
 def _with_rows(sql: str, rows: int, columns: int) -> str: ...
-_INSERT = f"INSERT INTO jobs({','.join(_COLUMNS)}) VALUES {{rows}}"
+_INSERT = f"INSERT INTO jobs({','.join(COLUMNS)}) VALUES {{rows}}"
 _JSON = ('metadata', 'fields', 'result')
 
 def _update(value: str, rows: str, app: str) -> str:
     """An `UPDATE`; `value` becomes the n-th of a row when `#` is n."""
     ...
 _UPDATE = _update('v.column#', 'FROM (VALUES {rows}) AS v', '?')
-_UPDATE_ONE = _update('?#', '', f'?{2 + len(_CHANGING)}')
+_UPDATE_ONE = _update('?#', '', f'?{2 + len(CHANGING)}')
 
 @dataclass(slots=True)
 class _Run:
@@ -419,7 +321,7 @@ def _interrupt(con: sqlite3.Connection, seqs: list[int]) -> None: ...
 
 def _wait_again(con: sqlite3.Connection, seqs: list[int]) -> None: ...
 
-def _rows(con: sqlite3.Connection, where: str, values: Sequence[Any]) -> Iterable[_Row]: ...
+def _rows(con: sqlite3.Connection, where: str, values: Sequence[Any]) -> Iterable[Row]: ...
 _FINISHED_CHARS = 32 * 2 ** 20
 
 def read_jobs(con: sqlite3.Connection, worker_type: str | None=None, statuses: Collection[str]=(), limit: int=50, before: int | None=None) -> list[JobSummary]:
