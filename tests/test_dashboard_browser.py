@@ -217,6 +217,61 @@ def test_components_on_a_page_of_the_app(server: DashboardServer, visitor) -> No
     wait_for_text(visitor, 'w39 ')
 
 
+def test_more_cards_than_one_stream_has_room_for(server: DashboardServer, visitor) -> None:
+    "The last ones are fetched; those whose jobs have ended get their texts all the same"
+    over = [server.start('talker', count=2, pause=0) for _ in range(110)]
+    server.wait_for(over[-1], 'completed')
+    first, file = server.hold(count=3, at=1)
+    waiting = [server.start('talker', count=2, pause=0) for _ in range(60)]
+    visitor.goto(f'{server.url}/newest?count=171')
+    texts = 'count => [...document.querySelectorAll("article pre")].filter(p => p.textContent).length >= count'
+    visitor.wait_for_function(texts, arg=111)   # newest first: the one that runs is the 61st
+    file.unlink()
+    for job in (first, waiting[-1]): visitor.locator(f'[id="job-{job["id"]}-status"][data-status=completed]').wait_for()
+    visitor.wait_for_function(texts, arg=171)
+    visitor.wait_for_function('!document.querySelector("[data-live]")')
+
+
+def test_a_card_that_is_put_in_again_gets_its_text_again(server: DashboardServer, visitor) -> None:
+    "As by htmx: its name is that of the card before, and its text is empty"
+    again = """async () => {
+      const page = new DOMParser().parseFromString(await (await fetch('/newest?count=1')).text(), 'text/html')
+      document.querySelector('article').replaceWith(page.querySelector('article'))
+      return document.querySelector('article pre').textContent
+    }"""
+    job, file = server.hold(count=3, at=1)
+    server.wait_for(job, 'running')
+    visitor.goto(f'{server.url}/newest?count=1')
+    wait_for_text(visitor, 'w0 ')
+    assert visitor.evaluate(again) == ''
+    wait_for_text(visitor, 'w0 ')
+    file.unlink()
+    wait_for_text(visitor, 'w2 ')
+    wait_for_state(visitor, 'Done')
+    visitor.wait_for_function('!document.querySelector("[data-live]")')
+    assert visitor.evaluate(again) == ''
+    wait_for_text(visitor, 'w2 ')
+    assert text_of(visitor) == words(3)
+
+
+def test_a_text_that_grows_is_shown_at_its_end(server: DashboardServer, visitor) -> None:
+    "Also when the page comes in the middle; one that is complete is shown from its beginning"
+    place = """() => { const p = document.querySelector("pre.jobs-text")
+      return [p.scrollTop > 0, p.scrollTop + p.clientHeight >= p.scrollHeight - 8] }"""
+    job, file = server.hold(count=3, at=1, words=['line\n' * 200] * 3)
+    server.wait_for(job, 'running')
+    visitor.goto(server.url + job['url'])
+    for _ in range(2):
+        wait_for_text(visitor, 'line')
+        visitor.wait_for_function(f'() => ({place})().every(x => x)')
+        visitor.reload()
+    file.unlink()
+    wait_for_state(visitor, 'Done')
+    assert visitor.evaluate(place) == [True, True]
+    visitor.reload()
+    assert visitor.evaluate(place) == [False, False]
+
+
 def test_a_card_without_text_stays_one(server: DashboardServer, visitor) -> None:
     job, file = server.hold(count=3)
     visitor.goto(f'{server.url}/brief')

@@ -312,15 +312,15 @@ const ops = {
     for (const el of source.elements()) if (el.dataset.live === part) { delete el.dataset.live; el.dataset.gone = '' }
     say('Something on this page is not here any more: it was cleared, or the app was started anew.', true)
   },
-  end(source) { for (const el of source.elements()) delete el.dataset.live; source.close() },
+  end(source) { source.over(source.asked) },
 }
 """]
 
 # %% ../../nbs/extensions/live.ipynb #22f9ebf4
 _JS += ["""
-const apply = (source, list) => {
+const apply = (source, list, names) => {
   const focus = document.activeElement, box = focus?.parentElement?.closest('[tabindex="-1"][id]')?.id
-  source.astray = false
+  Object.assign(source, {astray: false, asked: names})
   for (const [op, ...args] of list) ops[op]?.(source, ...args)
   if (focus && !focus.isConnected)
     (document.getElementById(focus.id) || document.getElementById(box))?.focus({preventScroll: true})
@@ -346,37 +346,63 @@ const tick = () => {
 # %% ../../nbs/extensions/live.ipynb #f53cc4ab
 _JS += ["""
 const sources = new Map()
+const ROOM = 100   // of one request
+const partOf = name => name.split('@')[0]
 class Source {
-  constructor(prefix) { Object.assign(this, {prefix, have: new Set(), delay: 500, silent: 0, turn: 0}) }
-  elements() { return [...document.querySelectorAll('[data-live]')].filter(el => el.dataset.jobs === this.prefix) }
-  url() {
-    const parts = this.elements().slice(0, 100).map(el => el.dataset.live + (el.dataset.at ? '@' + el.dataset.at : ''))
-    return this.prefix + '/-/live?' + new URLSearchParams([...new Set(parts)].map(p => ['part', p]))
+  constructor(prefix) {
+    Object.assign(this, {prefix, have: new Set(), streamed: new Set(), delay: 500, silent: 0, turn: 0})
   }
+  elements() { return [...document.querySelectorAll('[data-live]')].filter(el => el.dataset.jobs === this.prefix) }
+  batches(without = new Set()) {
+    const asked = this.elements().filter(el => !without.has(el.dataset.live))
+    const names = [...new Set(asked.map(el => el.dataset.live + (el.dataset.at ? '@' + el.dataset.at : '')))]
+    return Array.from({length: Math.ceil(names.length / ROOM)}, (_, n) => names.slice(n * ROOM, (n + 1) * ROOM))
+  }
+  url(names) { return this.prefix + '/-/live?' + new URLSearchParams(names.map(p => ['part', p])) }
   check() {
-    const now = this.elements().map(el => el.dataset.live)
+    const now = this.elements()
     if (!now.length) return this.close()
-    if (now.some(p => !this.have.has(p))) this.open()
+    if (now.some(el => !this.have.has(el))) this.open()
+  }
+  meet() {
+    const now = this.elements()
+    for (const el of now) if (el.dataset.at && !this.have.has(el)) {
+      const pre = el.querySelector('pre')
+      if (pre) pre.scrollTop = pre.scrollHeight
+    }
+    this.have = new Set(now)
+  }
+  over(names, isGone) {
+    const parts = new Set(names.map(partOf))
+    for (const el of this.elements()) if (this.have.has(el) && parts.has(el.dataset.live)) {
+      delete el.dataset.live
+      if (isGone) el.dataset.gone = ''
+    }
   }
   close() {
     this.turn++
     clearTimeout(this.timer)
+    clearTimeout(this.later)
     this.stream?.close()
     this.stream = null
   }
   open() {
     this.close()
-    const parts = this.elements()
-    this.have = new Set(parts.map(el => el.dataset.live))
-    if (!parts.length || document.hidden) return
+    this.meet()
+    const [names, ...more] = this.batches()
+    if (!names || document.hidden) return
     if (!window.EventSource || (this.silent && this.silent++ % 30)) return this.fetch()
-    const stream = this.stream = new EventSource(this.url())
+    const stream = this.stream = new EventSource(this.url(names))
+    this.streamed = new Set(names.map(partOf))
+    if (more.length) this.rest()
     this.timer = setTimeout(() => { this.silent = 1; this.fetch() }, 8000)
     stream.addEventListener('ops', event => {
       if (stream !== this.stream) return
       clearTimeout(this.timer)
       this.silent = 0
-      apply(this, JSON.parse(event.data).ops)
+      const list = JSON.parse(event.data).ops
+      apply(this, list, names)
+      if (list.at(-1)?.[0] === 'end') this.open()
     })
     stream.onerror = () => { if (stream === this.stream) this.fetch() }
   }
@@ -384,20 +410,31 @@ class Source {
 
 # %% ../../nbs/extensions/live.ipynb #7fb35092
 _JS += ["""
+  async ask(names, turn) {
+    const answer = await fetch(this.url(names) + '&once=1', {headers: {accept: 'application/json'}})
+    const body = await (answer.ok ? answer.json() : answer.text())
+    if (turn !== this.turn) return null
+    if (answer.ok) apply(this, body.ops, names)
+    else if (answer.status < 500) say(body, true)
+    if ([401, 403, 404].includes(answer.status)) this.over(names, true)
+    return answer
+  }
+  async rest() {
+    const turn = this.turn
+    try { for (const names of this.batches(this.streamed)) if (!(await this.ask(names, turn))?.ok) break } catch {}
+    if (turn === this.turn && this.batches(this.streamed).length) this.later = setTimeout(() => this.rest(), 3000)
+  }
   async fetch() {
     this.close()
+    this.meet()
     const turn = this.turn
     let answer = null, wait = 2000
     try {
-      answer = await fetch(this.url() + '&once=1', {headers: {accept: 'application/json'}})
-      const body = await (answer.ok ? answer.json() : answer.text())
-      if (turn !== this.turn) return
-      if (answer.ok) apply(this, body.ops)
-      else if (answer.status < 500) say(body, true)
-      if ([401, 403, 404].includes(answer.status)) return this.end()
-      if (answer.status === 429) wait = 5000
+      for (const names of this.batches()) if (!(answer = await this.ask(names, turn))?.ok) break
+      if (answer?.status === 429) wait = 5000
     } catch { answer = null }
     if (turn !== this.turn) return
+    if (!this.elements().length) { this.lost = false; return }
     if (!answer || answer.status >= 500) {
       this.lost = true
       say('The connection was lost. Trying again …', true)
@@ -405,7 +442,6 @@ _JS += ["""
     }
     this.timer = setTimeout(() => this.open(), this.silent || answer ? wait : Math.min(wait, 5000))
   }
-  end() { this.lost = false; for (const el of this.elements()) { delete el.dataset.live; el.dataset.gone = '' } }
   greet(epoch) {
     if (this.epoch && this.epoch !== epoch) say('The server was restarted. This page is connected again.')
     else if (this.lost) say('Connected again.')
@@ -426,7 +462,7 @@ const scan = () => {
 let hiding
 document.addEventListener('visibilitychange', () => {
   clearTimeout(hiding)
-  if (document.hidden) hiding = setTimeout(() => { for (const s of sources.values()) s.close() }, 20000)
+  if (document.hidden) hiding = setTimeout(() => { for (const s of sources.values()) s.close() }, 5000)
   else for (const s of sources.values()) if (!s.stream) s.open()
 })
 window.addEventListener('pagehide', () => { for (const s of sources.values()) s.close() })
