@@ -79,11 +79,11 @@ def default_layout(title: str, *content: Any) -> tuple[Any, ...]:
 
 class JobRoutes(APIRouter):
     "The routes, as made by `job_routes`."
-    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits):
+    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits, root: str = ''):
         super().__init__()
         self.managers: dict[str, BaseJobManager] = _keyed(managers)
         self.guard, self.limits = guard, limits
-        self.look: Look = Look(prefix)
+        self.look: Look = Look(root + prefix)
         self.epoch: str = secrets.token_hex(6)
         self.title: str = 'Jobs'
         self.per_page: int = 25
@@ -108,7 +108,7 @@ class JobRoutes(APIRouter):
         names = {r[3] for r in self.routes}
         for route in app.router.routes:
             if getattr(route, 'name', None) in names: route.app = _without_bodies(route.app)
-        app.hdrs.extend(live_headers(self.prefix))
+        app.hdrs.extend(live_headers(self.look.prefix))
 
     def look_of(self, key: str) -> Look: return replace(self.look, manager=key)
 
@@ -155,16 +155,19 @@ def job_routes(
     layout: Layout = default_layout,  # (title, *content) -> page; for the app's own frame
     per_page: int = 25,  # Jobs in the list at once
     parts: Mapping[str, Render] | None = None,  # Name -> (job) -> FT: the app's own, for `JobRoutes.live`
-    page_of: Callable[[BaseJob], str | None] | None = None  # Where the app's own page of a job is
+    page_of: Callable[[BaseJob], str | None] | None = None,  # Where the app's own page of a job is
+    root: str = ''  # What a browser has before the prefix: a mount, or what a proxy takes off
 ) -> JobRoutes:  # An `APIRouter`: `.to_app(app)`
     "Pages for the jobs of a manager."
     managers = [manager] if isinstance(manager, BaseJobManager) else list(manager)
     prefix = '/' + prefix.strip('/')
     if not managers: raise ValueError("at least one manager is needed")
     if not re.fullmatch(r'(/[A-Za-z0-9_.~-]+)+', prefix): raise ValueError(f"a prefix is like '/jobs', not {prefix!r}")
+    root = '/' + root.strip('/') if root.strip('/') else ''
+    if not re.fullmatch(r'(/[A-Za-z0-9_.~-]+)*', root): raise ValueError(f"a root is like '/sub', not {root!r}")
     guard = Guard(authorize, owner_of, tuple(o.rstrip('/') for o in origins))
-    routes = JobRoutes(managers, prefix, guard, limits or Limits())
-    routes.look = Look(prefix, dict(classes or {}), page_of=page_of)
+    routes = JobRoutes(managers, prefix, guard, limits or Limits(), root)
+    routes.look = replace(routes.look, classes=dict(classes or {}), page_of=page_of)
     for name in parts or {}:
         is_word = re.fullmatch(r'[a-z][a-z0-9_-]*', name)
         if name in _TAKEN or not is_word: raise ValueError(f"a part cannot be called {name!r}")
@@ -195,9 +198,9 @@ def _refusal(self:JobRoutes, request: Request, refused: Refused) -> Response | F
     headers = _PRIVATE | ({'retry-after': '5'} if refused.status == 429 else {})
     if not _wants_page(request): return PlainTextResponse(refused.text, refused.status, headers)
     title = _REFUSALS.get(refused.status, 'Not for you')
-    content = A('All jobs', href=self.prefix, cls='jobs-back'), H1(title), P(refused.text)
+    content = A('All jobs', href=self.look.prefix, cls='jobs-back'), H1(title), P(refused.text)
     if refused.status not in (401, 403): return FtResponse(self.layout(title, *content), refused.status, headers)
-    style, body = live_headers(self.prefix)[0], Main(*content, cls='jobs-page')
+    style, body = live_headers(self.look.prefix)[0], Main(*content, cls='jobs-page')
     head = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>')
     return HTMLResponse(f'{head}{to_xml(style)}</head><body>{to_xml(body)}</body></html>', refused.status, headers)
@@ -540,7 +543,7 @@ async def _list(self:JobRoutes, request: Request) -> Any:
     self.watch.start()
     query, many = JobQuery.of(request.query_params), len(self.managers) > 1
     table = await self._render_table(visitor, query)
-    clear = PostButton('Clear finished', f'{self.prefix}/-/clear', self.look, id='jobs-clear')
+    clear = PostButton('Clear finished', f'{self.look.prefix}/-/clear', self.look, id='jobs-clear')
     try: await self.guard.enter(request, Action.CLEAR)
     except Refused: clear = ''
     try:
@@ -569,7 +572,7 @@ async def _show(self:JobRoutes, request: Request) -> Any:
     main = Div(JobError(job, look), JobProgress(job, look), grown('text', text), result,
                Section(H2('Log'), grown('log', log), aria_label='Log', cls='jobs-logs'))
     name, status = title_of(job), JobStatus(job, look, ahead=self.ahead_of(job, self._key_of(manager)))
-    return self._page(name, A('All jobs', href=self.prefix, cls='jobs-back'), _flash(request),
+    return self._page(name, A('All jobs', href=self.look.prefix, cls='jobs-back'), _flash(request),
                       Div(H1(name), JobActions(job, look, **can), cls='jobs-top'), status,
                       Div(main, Aside(H2('Details', cls='jobs-title'), JobFacts(job, look)), cls='jobs-columns'))
 
@@ -586,7 +589,7 @@ def _as_header(url: str) -> str: return quote(url, safe=":/%#?=@[]!$&'()*+,;~") 
 @patch
 def _answer(self:JobRoutes, request: Request, said: str, where: str = '', moves: bool = False) -> Response:
     "What an action came to."
-    where = where or self.prefix
+    where = where or self.look.prefix
     if 'hx-request' in request.headers:
         move = {'hx-redirect': _as_header(where)} if moves else {}
         return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | move)
