@@ -272,6 +272,27 @@ def test_a_text_that_grows_is_shown_at_its_end(server: DashboardServer, visitor)
     assert visitor.evaluate(place) == [False, False]
 
 
+def test_who_is_logged_out_is_led_to_log_in(server: DashboardServer, visitor) -> None:
+    "An app may answer with a redirect or a page: neither is shown as text, and neither is a lost connection"
+    job, file = server.hold(count=3)
+    visitor.goto(server.url + job['url'])
+    wait_for_state(visitor, 'Running')
+    page = lambda route: route.fulfill(status=200, content_type='text/html', body='<h1>Log in</h1>')   # noqa: E731
+    visitor.route('**/-/live?*', page)
+    visitor.evaluate('for (const s of jobsLive.sources.values()) s.open()')
+    visitor.get_by_text('You are not let in here any more.').wait_for()
+    assert visitor.locator('[data-live]').count() == 0
+    visitor.route('**/cancel', page)
+    visitor.evaluate('jobsLive.say("")')
+    visitor.get_by_role('button', name='Cancel').click()
+    visitor.get_by_text('You are not let in here any more.').wait_for()
+    visitor.unroute('**/cancel')
+    visitor.route('**/cancel', lambda route: route.fulfill(status=303, headers={'location': '/own'}))
+    visitor.get_by_role('button', name='Cancel').click()
+    visitor.wait_for_url('**/own')
+    file.unlink()
+
+
 def test_a_card_without_text_stays_one(server: DashboardServer, visitor) -> None:
     job, file = server.hold(count=3)
     visitor.goto(f'{server.url}/brief')

@@ -347,6 +347,7 @@ const tick = () => {
 _JS += ["""
 const sources = new Map()
 const ROOM = 100   // of one request
+const AWAY = 'You are not let in here any more. Load this page again.'   // for one, to log in
 const partOf = name => name.split('@')[0]
 class Source {
   constructor(prefix) {
@@ -412,12 +413,13 @@ class Source {
 _JS += ["""
   async ask(names, turn) {
     const answer = await fetch(this.url(names) + '&once=1', {headers: {accept: 'application/json'}})
-    const body = await (answer.ok ? answer.json() : answer.text())
+    const type = answer.headers.get('content-type') || '', ok = answer.ok && type.includes('json')
+    const body = ok ? await answer.json() : type.startsWith('text/plain') ? await answer.text() : AWAY
     if (turn !== this.turn) return null
-    if (answer.ok) apply(this, body.ops, names)
+    if (ok) apply(this, body.ops, names)
     else if (answer.status < 500) say(body, true)
-    if ([401, 403, 404].includes(answer.status)) this.over(names, true)
-    return answer
+    if ((answer.ok && !ok) || [401, 403, 404].includes(answer.status)) this.over(names, true)
+    return {ok, status: answer.status}
   }
   async rest() {
     const turn = this.turn
@@ -475,10 +477,10 @@ document.addEventListener('htmx:beforeRequest', event => {
 
 # %% ../../nbs/extensions/live.ipynb #e6f94bdb
 _JS += ["""
-const done = (form, text, where) => {
+const done = (form, text, type = 'text/plain', where = '') => {
   form.querySelector('[aria-busy]')?.removeAttribute('aria-busy')
-  if (where) location.href = where
-  else if (text) say(text)
+  if (where && where !== form.action) location.href = where
+  else if (text) say(type?.startsWith('text/plain') ? text : AWAY)
 }
 document.addEventListener('submit', async event => {
   const form = event.target, button = form.querySelector('button')
@@ -490,14 +492,15 @@ document.addEventListener('submit', async event => {
   try {
     const request = {method: 'POST', headers: {'HX-Request': 'true'}, body: new URLSearchParams()}
     const answer = await fetch(form.action, request)
-    done(form, await answer.text(), answer.headers.get('HX-Redirect'))
+    done(form, await answer.text(), answer.headers.get('content-type'), answer.headers.get('HX-Redirect') || answer.url)
   } catch { done(form, 'The server did not answer. Try again in a moment.') }
 }, true)
 for (const name of ['htmx:afterRequest', 'htmx:sendError']) document.addEventListener(name, event => {
   const form = event.target
   if (!form.matches?.('form[data-jobs]')) return
-  const text = event.detail.xhr?.responseText
-  done(form, name === 'htmx:sendError' ? 'The server did not answer. Try again in a moment.' : text)
+  const xhr = event.detail.xhr
+  if (name === 'htmx:sendError') done(form, 'The server did not answer. Try again in a moment.')
+  else done(form, xhr?.responseText, xhr?.getResponseHeader('content-type'), xhr?.responseURL)
 })
 const begin = () => {
   document.body.append(region)
