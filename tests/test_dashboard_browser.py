@@ -293,6 +293,34 @@ def test_who_is_logged_out_is_led_to_log_in(server: DashboardServer, visitor) ->
     file.unlink()
 
 
+def test_what_is_read_out_is_little(server: DashboardServer, visitor) -> None:
+    "The state of a job when it changes, its text as it grows; not each step of its progress, nor its log"
+    listen = """() => { window.heard = []
+      for (const region of document.querySelectorAll('[role=status], [role=log], [role=alert]'))
+        new MutationObserver(changes => { for (const {target} of changes) {
+          const near = (target.nodeType === 1 ? target : target.parentElement).closest('[aria-live], [role]')
+          if (near.getAttribute('aria-live') !== 'off') heard.push([region.getAttribute('role'), region.textContent])
+        } }).observe(region, {subtree: true, childList: true, characterData: true}) }"""
+    job, file = server.hold(count=60)
+    visitor.goto(server.url + job['url'])
+    wait_for_state(visitor, 'Running')
+    visitor.evaluate(listen)
+    file.unlink()
+    wait_for_state(visitor, 'Done')
+    heard = visitor.evaluate('heard')
+    assert len([h for h in heard if h[0] == 'status']) <= 3, heard
+    assert all('line for word' not in text for _, text in heard)
+    assert any('w5 ' in text for role, text in heard if role == 'log')
+
+
+def test_a_worker_that_runs_a_job_is_busy(server: DashboardServer, visitor) -> None:
+    job, file = server.hold(count=3)
+    visitor.goto(f'{server.url}/jobs')
+    visitor.locator('article [data-status=busy]', has_text='Busy').wait_for()
+    file.unlink()
+    visitor.locator('article [data-status=ready]', has_text='Ready').wait_for()
+
+
 def test_a_card_without_text_stays_one(server: DashboardServer, visitor) -> None:
     job, file = server.hold(count=3)
     visitor.goto(f'{server.url}/brief')
@@ -467,7 +495,7 @@ def test_text_is_readable_and_focus_is_seen_in_every_style(styles: Path, visitor
         for scheme in ('light', 'dark'):
             visitor.emulate_media(color_scheme=scheme)
             visitor.goto(f'{server.url}/jobs')
-            visitor.locator('article [data-status=ready]').wait_for()
+            visitor.locator('article [data-status=busy]').wait_for()
             assert visitor.locator(READ[0]).count() == 6   # five states and the worker's
             for part in READ:
                 for element in visitor.locator(part).all():

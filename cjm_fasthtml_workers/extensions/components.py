@@ -116,8 +116,8 @@ class Look:
 # %% ../../nbs/extensions/components.ipynb #8f97f188
 DAISYUI: dict[str, str] = {
     'badge': 'badge badge-ghost', 'badge-running': 'badge badge-info', 'badge-completed': 'badge badge-success',
-    'badge-failed': 'badge badge-error', 'badge-pending': 'badge badge-warning', 'badge-ready': 'badge badge-info',
-    'badge-starting': 'badge badge-warning', 'button': 'btn btn-sm',
+    'badge-failed': 'badge badge-error', 'badge-pending': 'badge badge-warning', 'badge-ready': 'badge badge-success',
+    'badge-busy': 'badge badge-info', 'badge-starting': 'badge badge-warning', 'button': 'btn btn-sm',
     'danger': 'btn btn-sm jobs-warn', 'card': 'card card-border bg-base-100 jobs-card',
     'table': 'table jobs-rows', 'tab': 'btn btn-sm btn-ghost', 'tab-on': 'btn btn-sm btn-active',
     'error': 'alert alert-error alert-soft jobs-stack jobs-warn', 'field': 'input', 'field-select': 'select',
@@ -235,7 +235,8 @@ def JobStatus(
 ) -> FT:
     "State and sentence of a job."
     look = look or Look()
-    sentence = Span(sentence_of(job, mask, ahead), cls=look.cls('sentence'))
+    sentence = Span(sentence_of(job, mask, ahead), cls=look.cls('sentence'),
+                    aria_live='off' if job.status == Status.RUNNING else None)   # a bar has ten words a second
     return Div(Badge(job.status, look), sentence, cls=look.cls('status'), id=look.dom_id(job, 'status'),
                role='status', aria_atomic='true', data_status=_known(job.status),
                **_live('status', job, look, live))
@@ -272,7 +273,8 @@ def JobText(
     label = 'Text of the job' if kind == 'text' else 'Log of the job'
     live = live_attrs(kind, look.key(job), look) if text is None or not is_finished(job) else {}
     note = P('The beginning is not kept any more.', cls=look.cls('hint'), data_dropped=True, hidden=not dropped)
-    pre = Pre(_preformatted(clean(text or '')), tabindex='0', role='log', aria_label=label, cls=look.cls(kind))
+    pre = Pre(_preformatted(clean(text or '')), tabindex='0', role='log', aria_label=label, cls=look.cls(kind),
+              aria_live='off' if kind == 'log' else None)
     return Div(note, pre, id=look.dom_id(job, kind), data_keep=True, data_at=at, data_over=is_finished(job),
                cls=look.cls('box'), **live)
 

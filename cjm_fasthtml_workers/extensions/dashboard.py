@@ -31,6 +31,7 @@ from ..core.config import JobOptions
 from ..core.errors import JobQueueFull, WorkersError
 from ..core.masking import secret_values
 from ..core.protocol import TERMINAL_STATUSES
+from ..core.protocol import JobStatus as Status
 from ..core.worker import error_line
 from .components import DAISYUI, MONSTERUI  # noqa: F401
 from .components import (CancelButton, JobActions, JobCard, JobProgress,
@@ -388,8 +389,15 @@ async def _render_workers(self:JobRoutes, request: Request, key: str) -> FT:
         try: return bool(await self.guard.enter(request, action))
         except Refused: return False
     title = f'Workers of {key}' if key else 'Workers'
-    return WorkerPanel(self.managers[key].get_stats(), self.plugins(key), self.samples.of, self.look_of(key), title,
+    return WorkerPanel(_busy_too(self.managers[key]), self.plugins(key), self.samples.of, self.look_of(key), title,
                        await may(Action.UNLOAD), await may(Action.RELOAD))
+
+def _busy_too(manager: BaseJobManager) -> dict[str, Any]:
+    "The stats of a manager; a worker that runs a job is not ready but busy."
+    stats = manager.get_stats()
+    busy = {job.worker_pid for job in manager.get_all_jobs() if job.status == Status.RUNNING}
+    workers = [w | {'state': 'busy'} if w['state'] == 'ready' and w['pid'] in busy else w for w in stats['workers']]
+    return stats | {'workers': workers}
 
 # %% ../../nbs/extensions/dashboard.ipynb #5a1b0e01
 @patch

@@ -556,8 +556,8 @@ _CSS += ["""
 .jobs-badge, .jobs-tone { --tone: var(--jobs-gone); color: var(--tone); border-color: currentColor;
   background: color-mix(in srgb, currentColor 10%, transparent); }
 :is(.jobs-badge, .jobs-tone):is([data-status=pending], [data-status=starting]) { --tone: var(--jobs-wait); }
-:is(.jobs-badge, .jobs-tone):is([data-status=running], [data-status=ready]) { --tone: var(--jobs-busy); }
-:is(.jobs-badge, .jobs-tone)[data-status=completed] { --tone: var(--jobs-good); }
+:is(.jobs-badge, .jobs-tone):is([data-status=running], [data-status=busy]) { --tone: var(--jobs-busy); }
+:is(.jobs-badge, .jobs-tone):is([data-status=completed], [data-status=ready]) { --tone: var(--jobs-good); }
 :is(.jobs-badge, .jobs-tone)[data-status=failed] { --tone: var(--jobs-bad); }
 .jobs-status { display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: baseline; min-width: 0; }
 .jobs-progress { display: flex; gap: .75rem; align-items: center; margin: .5rem 0; }
@@ -597,6 +597,7 @@ _CSS += ["""
 .jobs-card > header, .jobs-card > footer { margin: 0; padding: 0; background: none; border: 0; }
 .jobs-card > header { margin-bottom: .6rem; }
 .jobs-head { display: flex; gap: .75rem; justify-content: space-between; align-items: baseline; }
+.jobs-head > :not(.jobs-name) { flex: none; }
 .jobs-grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr));
   margin-bottom: 1rem; }
 .jobs-facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: 0 0 1rem;
