@@ -22,6 +22,7 @@ from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobQueueFull as JobQueueFull, WorkersError as WorkersError
 from ..core.masking import secret_values as secret_values
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES
+from ..core.protocol import JobStatus as Status
 from ..core.worker import error_line as error_line
 from .components import DAISYUI as DAISYUI, MONSTERUI as MONSTERUI
 from .components import CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, live_attrs as live_attrs, mask_known as mask_known, slug_of as slug_of, title_of as title_of
@@ -66,7 +67,7 @@ class JobRoutes(APIRouter):
     _elsewhere: dict[str, tuple[float, list[BaseJob]]]
     prefix: str
 
-    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits): ...
+    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits, root: str=''): ...
 
     def to_app(self, app: FastHTML) -> None:
         """Add the routes to `app`, and what live components need to its pages."""
@@ -193,7 +194,7 @@ def _keyed(managers: Sequence[BaseJobManager]) -> dict[str, BaseJobManager]:
     """Each manager under a word that can stand in a URL; a single one needs none."""
     ...
 
-def job_routes(manager: BaseJobManager | Sequence[BaseJobManager], prefix: str='/jobs', authorize: Callable[..., Any] | None=None, *, owner_of: Callable[[Request], Any] | None=None, origins: Collection[str]=(), limits: Limits | None=None, restart: Restart | None=None, classes: Mapping[str, str] | None=None, title: str='Jobs', layout: Layout=default_layout, per_page: int=25, parts: Mapping[str, Render] | None=None, page_of: Callable[[BaseJob], str | None] | None=None) -> JobRoutes:
+def job_routes(manager: BaseJobManager | Sequence[BaseJobManager], prefix: str='/jobs', authorize: Callable[..., Any] | None=None, *, owner_of: Callable[[Request], Any] | None=None, origins: Collection[str]=(), limits: Limits | None=None, restart: Restart | None=None, classes: Mapping[str, str] | None=None, title: str='Jobs', layout: Layout=default_layout, per_page: int=25, parts: Mapping[str, Render] | None=None, page_of: Callable[[BaseJob], str | None] | None=None, root: str='') -> JobRoutes:
     """Pages for the jobs of a manager."""
     ...
 _GONE = 'There is no such job here. It may have been cleared, or the app was started anew.'
@@ -219,6 +220,10 @@ def _places(manager: BaseJobManager) -> dict[str, int]: ...
 _EVERY = {'facts': 0.2, 'card': 0.1, 'brief': 0.1}
 _OWN_EVERY = 0.2
 _JOB_PARTS: dict[str, Callable[..., FT]] = {'progress': JobProgress, 'cancel': CancelButton, 'facts': JobFacts, 'error': JobError}
+
+def _busy_too(manager: BaseJobManager) -> dict[str, Any]:
+    """The stats of a manager; a worker that runs a job is not ready but busy."""
+    ...
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
 _FORMS = [form + end for form in ('cancel', 'row-cancel', 'retry') for end in ('', '-form', '-button', '-form-button')]
 _TAKEN: set[str] = {*_KINDS, *_FORMS, 'row', 'trace', 'result-box'}
