@@ -262,10 +262,10 @@ def JobProgress(
 # %% ../../nbs/extensions/components.ipynb #6eac6030
 def JobText(
     job: BaseJob,
+    look: Look | None = None,
     text: str | None = None,  # What is known of it already
     at: str = '',  # Up to where, from the routes
     dropped: bool = False,  # Whether its beginning is gone
-    look: Look | None = None,
     kind: str = 'text'  # Or 'log'
 ) -> FT:
     "The text of a job, as it is made."
@@ -342,7 +342,7 @@ def JobCard(
     error = P(mask(clean(job.error, 1000)), cls=look.cls('error')) if job.error and job.status == Status.FAILED else ''
     status, progress = JobStatus(job, look, False, mask, ahead), JobProgress(job, look, live=False)
     return Article(head, status, progress, error,
-                   JobText(job, text, at, look=look) if has_text else '',
+                   JobText(job, look, text, at) if has_text else '',
                    Footer(JobActions(job, look, can_cancel, can_retry, live=False), cls=look.cls('foot')),
                    cls=look.cls('card'), id=look.dom_id(job, 'card'), aria_label=clean(f'Job {title_of(job)}', 100),
                    **_live('card' if has_text else 'brief', job, look, live))

@@ -531,7 +531,7 @@ async def _text_component(self:JobRoutes, part: TextPart) -> FT | None:
     slug, _, of = key.partition('.')
     found, text = self.find(slug, of), await part.read(None)
     if found is None or text is None: return None
-    return JobText(found[2], text.text, f'{self.epoch}.{text.at}', text.is_cut, self.look_of(of), kind)
+    return JobText(found[2], self.look_of(of), text.text, f'{self.epoch}.{text.at}', text.is_cut, kind)
 
 # %% ../../nbs/extensions/dashboard.ipynb #522bdda4
 _SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.',
@@ -575,7 +575,7 @@ async def _show(self:JobRoutes, request: Request) -> Any:
     text, log = await read_text(manager, job.id), await read_log(manager, job.id, mask=mask_known)
     if text is None or log is None: raise Refused(404, _GONE)
     def grown(kind: str, read: TextRead) -> FT:
-        return JobText(job, read.text, f'{self.epoch}.{read.at}', read.is_cut, look, kind)
+        return JobText(job, look, read.text, f'{self.epoch}.{read.at}', read.is_cut, kind)
     result = JobResult(job, look, is_open=not text.text)
     main = Div(JobError(job, look), JobProgress(job, look), grown('text', text), result,
                Section(H2('Log'), grown('log', log), aria_label='Log', cls='jobs-logs'))

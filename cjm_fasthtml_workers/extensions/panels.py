@@ -266,7 +266,7 @@ def JobLog(
 ) -> FT:
     "The log of a job."
     look = look or Look()
-    return JobText(job, log_text(logs, mask), at, bool(logs.dropped), look, kind='log')
+    return JobText(job, look, log_text(logs, mask), at, bool(logs.dropped), 'log')
 
 # %% ../../nbs/extensions/panels.ipynb #5b386b05
 class Usage(NamedTuple):
