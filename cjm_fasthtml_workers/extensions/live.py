@@ -346,7 +346,7 @@ const tick = () => {
 # %% ../../nbs/extensions/live.ipynb #f53cc4ab
 _JS += ["""
 const sources = new Map()
-const ROOM = 100   // of one request
+const ROOM = 100, LENGTH = 6000   // of one request: how many parts, how long; a proxy takes 8000 or so
 const AWAY = 'You are not let in here any more. Load this page again.'   // for one, to log in
 const partOf = name => name.split('@')[0]
 class Source {
@@ -356,8 +356,18 @@ class Source {
   elements() { return [...document.querySelectorAll('[data-live]')].filter(el => el.dataset.jobs === this.prefix) }
   batches(without = new Set()) {
     const asked = this.elements().filter(el => !without.has(el.dataset.live))
-    const names = [...new Set(asked.map(el => el.dataset.live + (el.dataset.at ? '@' + el.dataset.at : '')))]
-    return Array.from({length: Math.ceil(names.length / ROOM)}, (_, n) => names.slice(n * ROOM, (n + 1) * ROOM))
+    const found = []
+    let left = 0
+    for (const name of new Set(asked.map(el => el.dataset.live + (el.dataset.at ? '@' + el.dataset.at : '')))) {
+      const size = encodeURIComponent(name).length + 6
+      if (size > left || found.at(-1).length === ROOM) {
+        found.push([])
+        left = LENGTH
+      }
+      found.at(-1).push(name)
+      left -= size
+    }
+    return found
   }
   url(names) { return this.prefix + '/-/live?' + new URLSearchParams(names.map(p => ['part', p])) }
   check() {
