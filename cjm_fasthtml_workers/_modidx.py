@@ -1078,6 +1078,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live.Watch.stop': ( 'extensions/live.html#watch.stop',
                                                                                                            'cjm_fasthtml_workers/extensions/live.py'),
+                                                      'cjm_fasthtml_workers.extensions.live.Watch.tell': ( 'extensions/live.html#watch.tell',
+                                                                                                           'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live._digest': ( 'extensions/live.html#_digest',
                                                                                                         'cjm_fasthtml_workers/extensions/live.py'),
                                                       'cjm_fasthtml_workers.extensions.live._place': ( 'extensions/live.html#_place',

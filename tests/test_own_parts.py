@@ -182,3 +182,15 @@ async def test_one_lifespan_for_two_managers() -> None:
     app, rt = fast_app(lifespan=lifespan, secret_key='tests')
     async with app.router.lifespan_context(app): assert not any(m.is_closed for m in two)
     assert all(m.is_closed for m in two)
+
+
+async def test_what_is_cleared_leaves_the_lists_of_others_at_once(manager: SimpleJobManager) -> None:
+    "Clearing is no event of a manager, so the streams are told by the page that does it"
+    job = await manager.start_job('talker', count=1)
+    await manager.cancel_job(job.id)
+    routes, me = serve(manager)
+    heard = routes.watch.hub.subscribe()
+    await anext(heard)
+    async with me: assert (await me.post('/jobs/-/clear')).status_code == 303
+    assert (await asyncio.wait_for(anext(heard), 5)).name == 'changed' and manager.get_all_jobs() == []
+    heard.close()

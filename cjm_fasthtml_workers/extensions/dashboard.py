@@ -651,6 +651,8 @@ async def _clear(self:JobRoutes, request: Request) -> Response:
     if not all(job.id in seen for job in finished) or not await self._owns_file(visitor):
         raise Refused(403, 'Some of the finished jobs are of others: only who may see all of them can clear them.')
     for m in self.managers.values(): m.clear_completed_jobs()
+    self._elsewhere.clear()
+    self.watch.tell()   # no manager has an event for it
     return self._answer(request, 'cleared')
 
 @patch

@@ -169,6 +169,11 @@ class Watch:
         self._hearers = {}
         self._ticker = loop.create_task(self._tick())
 
+    def tell(self, ids: Collection[str | None] = ()) -> None:
+        "Something happened: all streams look now."
+        self.changes += 1
+        self.hub.publish('pages:changed', {'job_id': None, 'ids': set(ids)})
+
     def stop(self) -> None:
         "End the tasks. On their loop."
         if self._ticker is not None: self._ticker.cancel()
@@ -210,8 +215,7 @@ async def _hear_one(self:Watch, manager: BaseJobManager) -> None:
         ids = {event.data.get('job_id')}
         await asyncio.sleep(self.coalesce_seconds)
         ids |= {e.data.get('job_id') for e in events.take_all()}
-        self.changes += 1
-        self.hub.publish('pages:changed', {'job_id': None, 'ids': ids})
+        self.tell(ids)
 
 # %% ../../nbs/extensions/live.ipynb #0b94e186
 _JS = ["""(() => {
