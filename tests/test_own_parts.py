@@ -168,7 +168,8 @@ async def test_an_app_below_another_leads_nobody_out_of_it(manager: SimpleJobMan
             page = (await me.get(path)).text
             links = re.findall(r'(?:href|src|action|hx-get|hx-post|data-jobs)="([^"]*)"', page)
             assert links and all(link.startswith('/sub/jobs') for link in links), (path, links)
-            for link in re.findall(r'(?:href|src|hx-get)="(/[^"]*)"', page): assert (await me.get(link)).status_code == 200
+            for link in re.findall(r'(?:href|src|hx-get)="(/[^"]*)"', page):
+                assert (await me.get(link)).status_code == 200, link
         again = await me.post(f'/sub/jobs/{job.id}/cancel')
         assert again.headers['location'] == f'/sub/jobs/{job.id}?said=cancelled' and job.status == JobStatus.CANCELLED
         assert (await me.post('/sub/jobs/-/clear')).headers['location'] == '/sub/jobs?said=cleared'

@@ -8,7 +8,7 @@ from cjm_fasthtml_workers.core.context import report_progress
 
 
 class Talker:
-    "Streams numbered words, one at a time, as fast as it is told; from the one numbered `at` on, while `hold` does not exist."
+    "Streams numbered words, as fast as it is told; from number `at` on, while `hold` does not exist."
 
     def __init__(self, config): self.config = config
 
