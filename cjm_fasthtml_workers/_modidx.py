@@ -866,6 +866,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                              'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.JobRoutes.find': ( 'extensions/dashboard.html#jobroutes.find',
                                                                                                                          'cjm_fasthtml_workers/extensions/dashboard.py'),
+                                                           'cjm_fasthtml_workers.extensions.dashboard.JobRoutes.knows_params': ( 'extensions/dashboard.html#jobroutes.knows_params',
+                                                                                                                                 'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.JobRoutes.live': ( 'extensions/dashboard.html#jobroutes.live',
                                                                                                                          'cjm_fasthtml_workers/extensions/dashboard.py'),
                                                            'cjm_fasthtml_workers.extensions.dashboard.JobRoutes.look_of': ( 'extensions/dashboard.html#jobroutes.look_of',

@@ -195,3 +195,17 @@ async def test_what_is_cleared_leaves_the_lists_of_others_at_once(manager: Simpl
     async with me: assert (await me.post('/jobs/-/clear')).status_code == 303
     assert (await asyncio.wait_for(anext(heard), 5)).name == 'changed' and manager.get_all_jobs() == []
     heard.close()
+
+
+async def test_a_card_offers_again_what_its_job_offers(manager: SimpleJobManager) -> None:
+    "Also when the page is loaded again, and never because an app's own function fails"
+    def fails(manager, job): raise KeyError(job.id)
+    forgetful = SimpleJobManager(PLUGINS, 'forgetful', on_start='paused')
+    job, other = await manager.start_job('talker', count=1), await forgetful.start_job('talker', count=1)
+    routes = job_routes([manager, forgetful])
+    assert 'Run again' not in to_xml(JobCard(job, routes.look))
+    for m, j in ((manager, job), (forgetful, other)): await m.cancel_job(j.id)
+    offered = [[word in to_xml(JobCard(j, r.look)) for j in (job, other)] for word in ('Run again', 'Cancelled')
+               for r in (routes, job_routes([manager, forgetful], restart=fails))]
+    assert offered == [[True, False], [False, False], [True, True], [True, True]]
+    await forgetful.aclose()

@@ -91,6 +91,7 @@ class Look:
     classes: Mapping[str, str] = field(default_factory=dict)  # Part -> classes; or 'part-status' for one status
     manager: str = ''  # Which manager the jobs are of, if the routes serve several
     page_of: Callable[[BaseJob], str | None] | None = None  # The app's own page of a job; None: that of the routes
+    can_retry: Callable[[BaseJob], bool] | None = None  # Whether a job could be run again; None: not known here
 
     def cls(self, part: str, variant: str = '') -> str:
         "The classes of a part."
@@ -330,13 +331,14 @@ def JobCard(
     at: str = '',
     has_text: bool = True,  # Whether the job streams
     can_cancel: bool = True,
-    can_retry: bool = False,
+    can_retry: bool | None = None,  # None: if the routes know its parameters
     live: bool = True,
     mask: Callable[[str], str] = mask_known,
     ahead: int | None = None
 ) -> FT:
     "A job with its state, its progress, its text and its buttons."
     look = look or Look()
+    if can_retry is None: can_retry = is_finished(job) and look.can_retry is not None and look.can_retry(job)
     title = A(title_of(job), href=look.page(job), cls=look.cls('name'))
     head = Header(title, Small(Elapsed(job.started_at, job.completed_at), cls=look.cls('hint')), cls=look.cls('head'))
     error = P(mask(clean(job.error, 1000)), cls=look.cls('error')) if job.error and job.status == Status.FAILED else ''

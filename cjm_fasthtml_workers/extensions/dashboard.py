@@ -10,6 +10,7 @@ __all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'default_layout'
 # %% ../../nbs/extensions/dashboard.ipynb #7673210f
 import asyncio
 import inspect
+import logging
 import re
 import secrets
 import time
@@ -48,6 +49,7 @@ from .sse import EventResponse, SSEEvent, SSEFrame
 from ..managers.base import BaseJobManager
 from ..managers.jobs import BaseJob, is_finished
 
+_log = logging.getLogger(__name__)
 _all_ = ['DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus',
          'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
@@ -113,6 +115,18 @@ class JobRoutes(APIRouter):
 
     def look_of(self, key: str) -> Look: return replace(self.look, manager=key)
 
+    def knows_params(self,
+        job: BaseJob,
+        manager: BaseJobManager | None = None  # Whose it is; None: is looked up
+    ) -> bool:
+        "Whether this job could be run again."
+        known = [m for m in self.managers.values() if m.get_job(job.id) is not None] if manager is None else [manager]
+        known.sort(key=lambda m: m.get_job(job.id) is not job)   # two managers may have the same id
+        try: return bool(known) and self.restart(known[0], job) is not None
+        except Exception:   # an app's own code, asked for every card
+            _log.exception("restart failed for job %r; it is not offered again", job.id)
+            return False
+
     def _take_samples(self) -> None:
         if time.monotonic() - self._sampled_at < self.samples.seconds: return
         self._sampled_at = time.monotonic()
@@ -168,7 +182,7 @@ def job_routes(
     if not re.fullmatch(r'(/[A-Za-z0-9_.~-]+)*', root): raise ValueError(f"a root is like '/sub', not {root!r}")
     guard = Guard(authorize, owner_of, tuple(o.rstrip('/') for o in origins))
     routes = JobRoutes(managers, prefix, guard, limits or Limits(), root)
-    routes.look = replace(routes.look, classes=dict(classes or {}), page_of=page_of)
+    routes.look = replace(routes.look, classes=dict(classes or {}), page_of=page_of, can_retry=routes.knows_params)
     for name in parts or {}:
         is_word = re.fullmatch(r'[a-z][a-z0-9_-]*', name)
         if name in _TAKEN or not is_word: raise ValueError(f"a part cannot be called {name!r}")
@@ -336,7 +350,7 @@ _JOB_PARTS: dict[str, Callable[..., FT]] = {
 async def _may_what(self:JobRoutes, visitor: Visitor, manager: BaseJobManager, job: BaseJob) -> dict[str, bool]:
     "Which buttons a job has for this visitor."
     can_cancel = not is_finished(job) and await self.guard.may(visitor, Action.CANCEL, job)
-    can_retry = (is_finished(job) and self.restart(manager, job) is not None
+    can_retry = (is_finished(job) and self.knows_params(job, manager)
                  and await self.guard.may(visitor, Action.RETRY, job))
     return {'can_cancel': can_cancel, 'can_retry': can_retry}
 

@@ -3,6 +3,7 @@
 __all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'default_layout', 'JobRoutes', 'job_routes', 'secrets_of', 'DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 import asyncio
 import inspect
+import logging
 import re
 import secrets
 import time
@@ -33,6 +34,7 @@ from .panels import Entry as Entry, JobError as JobError, JobFacts as JobFacts, 
 from .sse import EventResponse as EventResponse, SSEEvent as SSEEvent, SSEFrame as SSEFrame
 from ..managers.base import BaseJobManager as BaseJobManager
 from ..managers.jobs import BaseJob as BaseJob, is_finished as is_finished
+_log = logging.getLogger(__name__)
 _all_ = ['DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 _BASE_FIELDS = {f.name for f in fields(BaseJob)}
 
@@ -74,6 +76,10 @@ class JobRoutes(APIRouter):
         ...
 
     def look_of(self, key: str) -> Look: ...
+
+    def knows_params(self, job: BaseJob, manager: BaseJobManager | None=None) -> bool:
+        """Whether this job could be run again."""
+        ...
 
     def _take_samples(self) -> None: ...
 
