@@ -268,8 +268,10 @@ def test_a_text_that_grows_is_shown_at_its_end(server: DashboardServer, visitor)
     file.unlink()
     wait_for_state(visitor, 'Done')
     assert visitor.evaluate(place) == [True, True]
-    visitor.reload()
-    assert visitor.evaluate(place) == [False, False]
+    for url in (job['url'], '/newest?count=1'):
+        visitor.goto(server.url + url)
+        wait_for_text(visitor, 'line')
+        assert visitor.evaluate(place) == [False, False]
 
 
 def test_who_is_logged_out_is_led_to_log_in(server: DashboardServer, visitor) -> None:

@@ -309,7 +309,7 @@ const ops = {
       append(pre, text)
       el.dataset.at = at
       if (note) note.hidden = !(isCut || trim(pre) || (!isNew && !note.hidden))
-      if (follows) pre.scrollTop = pre.scrollHeight
+      if (follows && el.dataset.over === undefined) pre.scrollTop = pre.scrollHeight
     }
   },
   gone(source, part) {
