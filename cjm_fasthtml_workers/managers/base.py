@@ -793,7 +793,9 @@ def _handle_loading(self:BaseJobManager, message: dict[str, Any]) -> None:
 @patch
 def _handle_loaded(self:BaseJobManager, message: dict[str, Any]) -> None:
     record = self._book.find(message['job_id'])
-    if record is None or record.is_finished: return
+    if record is None or record.worker is None: return
+    self._note_loaded(record.worker, message)   # now: a job that is cancelled sends no result that would tell
+    if record.is_finished: return
     self._set_deadline(record.worker, record)
     record.job.status_message = ''
 
