@@ -881,6 +881,7 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     if self._may_retry(record, ending): return self._try_again(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
     if self._store is not None: self._store_end(record, ending)
+    if self._is_left(record, ending): return self._wait_again(record)
     elif self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
                            ending.exit_code): self._tell_end(record)
 
@@ -917,9 +918,20 @@ def _try_again(self:BaseJobManager, record: JobRecord) -> None:
     pause = backoff_seconds(self.worker_config, record.job.attempt)
     self._book.retry(record)
     record.chunks.restart()
-    if self._store is not None: self._store.note_waiting(record.job)
-    self._tell('queued', record)
+    self._wait_again(record)
     self._supervisor.call_later(pause, self._requeue, record)
+
+@patch
+def _wait_again(self:BaseJobManager, record: JobRecord) -> None:
+    if self._store is not None: self._store.note_waiting(record.job)
+    record.ending = None
+    self._tell('queued', record)
+
+@patch
+def _is_left(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
+    "Whether the next app may run a job that this one stops with: as if this one had been killed."
+    return (self._store is not None and self._is_closing and ending.fault is Fault.INTERRUPTED
+            and record.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries)
 
 @patch
 def _requeue(self:BaseJobManager, record: JobRecord) -> None:
@@ -1199,7 +1211,7 @@ def _time_out(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, faul
     ending = _failed(fault, error)
     with self._lock:
         handle.waited = self._book.backlog()
-        self._note_end(record, ending)
+        if not self._is_left(record, ending): self._note_end(record, ending)   # else when the process is gone
     self._stop_job(handle, record, ending, 'timeout')
 
 # %% ../../nbs/managers/base.ipynb #c0926aee
