@@ -1407,9 +1407,10 @@ def _go_on_with_lines(self:BaseJobManager, record: JobRecord) -> None:
     for line in found.lines: record.logs.append(line)
 
 @patch
+    if (loop := asyncio._get_running_loop()) is not None: loop.call_soon(self._run_recovered)
 def _run_recovered(self:BaseJobManager) -> None:
     "Begin with what the last app left. On the loop, or before there is one."
-    if not self._recovered: return
+    if not self._recovered or self._is_closed: return
     with self._lock: records, self._recovered = self._recovered, []
     for record in records:
         if record.is_told: self._run_hooks(record)
@@ -1429,6 +1430,10 @@ def _from_file(self:BaseJobManager, job_id: str) -> JobRecord | None:
     return self._record_from(stored) if stored is not None and stored.worker_type == self.worker_type else None
 
 @patch
+@patch
+def _run_if_on_loop(self:BaseJobManager) -> None:
+    if asyncio._get_running_loop() is not None: self._run_recovered()   # else a subclass may be in its `__init__`
+
 def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
     record = self._book.find(job_id)
     return self._from_file(job_id) if record is None and self._store is not None else record
@@ -1565,6 +1570,7 @@ def get_job_options(
 
 @patch
 def get_all_jobs(
+    if self._recovered: self._run_if_on_loop()
     self:BaseJobManager
 ) -> list[JobType]:  # List of all jobs
     "Get all jobs, in the order in which they were started."
@@ -1582,6 +1588,7 @@ def get_job_result(
     self:BaseJobManager,
     job_id:str  # Unique job identifier
 ) -> dict[str, Any] | None:  # Job result or None
+    if self._recovered: self._run_if_on_loop()
     "Get job result: its `status` is 'success' (with `data`), 'error' (with `error`) or 'cancelled'."
     job = self.get_job(job_id)
     if job is None or not is_finished(job): return None

@@ -777,6 +777,12 @@ ROWS = [
     Row(STORE, 'Between the acceptance of a job and the moment in which its attempt is stored: it is cancelled, its '
                'worker dies or is replaced, its caller goes away.',
         'It has not run, and no process is touched for it. If it was not cancelled it runs once, in the next worker.',
+    Row(STORE, 'The app stops while a job runs whose `max_retries` allow another attempt.',
+        'It waits in the file, `pending`, as if the app had been killed. The next app runs it.',
+        ['test_store_manager::test_a_job_that_may_run_again_waits_for_the_next_app']),
+    Row(STORE, 'Jobs in the file are too many or too old.',
+        'A manager that starts shows none of them, and they leave the file.',
+        ['test_store_manager::test_what_the_store_need_not_keep_is_not_shown']),
         ['test_store_manager::test_a_job_that_is_cancelled_before_it_was_sent_touches_no_process_and_never_ran',
          'test_store_manager::test_a_worker_that_dies_before_it_was_sent_its_job_is_nobodys_crash',
          'test_store_manager::test_a_restart_of_the_worker_takes_no_job_that_was_not_sent',
