@@ -250,6 +250,7 @@ async def start_job(
     job: Any = self.create_job(plugin_id, **kwargs)
     if job_options is None: job_options = _options_of(job)
     job.priority, job.owner = job_options.priority, job_options.owner
+    elif not isinstance(job_options, JobOptions): raise TypeError(f"job_options is no JobOptions: {job_options!r}")
     if job_options.metadata: job.metadata.update(job_options.metadata)
     if self._recovered: self._run_recovered()
     record = self._make_record(job, name, config, job_options)
