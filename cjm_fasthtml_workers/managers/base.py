@@ -21,6 +21,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -249,8 +250,8 @@ async def start_job(
     if self._has_checks and (problem := await self._validate_resources(plugin_id, config)): raise RuntimeError(problem)
     job: Any = self.create_job(plugin_id, **kwargs)
     if job_options is None: job_options = _options_of(job)
-    job.priority, job.owner = job_options.priority, job_options.owner
     elif not isinstance(job_options, JobOptions): raise TypeError(f"job_options is no JobOptions: {job_options!r}")
+    job.priority, job.owner = job_options.priority, job_options.owner
     if job_options.metadata: job.metadata.update(job_options.metadata)
     if self._recovered: self._run_recovered()
     record = self._make_record(job, name, config, job_options)
@@ -880,9 +881,9 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     if ending.error is not None: ending.error = self._hide(ending.error)
     if ending.traceback is not None: ending.traceback = self._hide(ending.traceback)
     if self._may_retry(record, ending): return self._try_again(record)
+    if self._is_left(record, ending): return self._wait_again(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
     if self._store is not None: self._store_end(record, ending)
-    if self._is_left(record, ending): return self._wait_again(record)
     elif self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
                            ending.exit_code): self._tell_end(record)
 
@@ -917,15 +918,15 @@ def _may_retry(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
 @patch
 def _try_again(self:BaseJobManager, record: JobRecord) -> None:
     pause = backoff_seconds(self.worker_config, record.job.attempt)
-    self._book.retry(record)
-    record.chunks.restart()
     self._wait_again(record)
     self._supervisor.call_later(pause, self._requeue, record)
 
 @patch
 def _wait_again(self:BaseJobManager, record: JobRecord) -> None:
-    if self._store is not None: self._store.note_waiting(record.job)
+    self._book.retry(record)
     record.ending = None
+    record.chunks.restart()
+    if self._store is not None: self._store.note_waiting(record.job)
     self._tell('queued', record)
 
 @patch
@@ -961,8 +962,19 @@ def _on_job_finished(
 def _run_hooks(self:BaseJobManager, record: JobRecord) -> None:
     cls, job = type(self), record.job
     if job.status == JobStatus.COMPLETED and cls._on_job_completed is not BaseJobManager._on_job_completed:
-        self._hooks.run(self._on_job_completed, job.id)
-    if cls._on_job_finished is not BaseJobManager._on_job_finished: self._hooks.run(self._on_job_finished, job.id)
+        self._hooks.run(self._call_hook, self._on_job_completed, record)
+    if cls._on_job_finished is not BaseJobManager._on_job_finished:
+        self._hooks.run(self._call_hook, self._on_job_finished, record)
+
+_hooked: ContextVar[JobRecord | None] = ContextVar('hooked', default=None)   # the job that a hook hears of
+
+@patch
+def _call_hook(self:BaseJobManager, hook: Callable[[str], Any], record: JobRecord) -> None:
+    token = _hooked.set(record)
+    try:
+        if asyncio.iscoroutine(found := hook(record.job.id)): self._hub.run_coroutine(found)
+    except BaseException: _log.exception("a hook failed: %s", hook.__name__)
+    finally: _hooked.reset(token)
 
 @patch
 def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
@@ -1191,7 +1203,7 @@ def _make_stop(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, end
         if handle.job is not record or handle.state != 'ready': return
         handle.stop_reason = reason
         if handle.waited is None: handle.waited = self._book.backlog()
-        self._note_end(record, ending)
+        if not self._is_left(record, ending): self._note_end(record, ending)   # else when the process is gone
         handle.stop(ask=False)
 
 # %% ../../nbs/managers/base.ipynb #2ed22c84
@@ -1212,7 +1224,7 @@ def _time_out(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, faul
     ending = _failed(fault, error)
     with self._lock:
         handle.waited = self._book.backlog()
-        if not self._is_left(record, ending): self._note_end(record, ending)   # else when the process is gone
+        self._note_end(record, ending)
     self._stop_job(handle, record, ending, 'timeout')
 
 # %% ../../nbs/managers/base.ipynb #c0926aee
@@ -1395,6 +1407,7 @@ def _recover(self:BaseJobManager) -> None:
         self._book.add(record)
         if record.job.attempt > 1: self._go_on_with_lines(record)
     self._recovered = interrupted + waiting
+    if (loop := asyncio._get_running_loop()) is not None: loop.call_soon(self._run_recovered)
 
 @patch
 def _record_from(self:BaseJobManager, stored: StoredJob) -> JobRecord:
@@ -1408,7 +1421,6 @@ def _go_on_with_lines(self:BaseJobManager, record: JobRecord) -> None:
     for line in found.lines: record.logs.append(line)
 
 @patch
-    if (loop := asyncio._get_running_loop()) is not None: loop.call_soon(self._run_recovered)
 def _run_recovered(self:BaseJobManager) -> None:
     "Begin with what the last app left. On the loop, or before there is one."
     if not self._recovered or self._is_closed: return
@@ -1417,6 +1429,10 @@ def _run_recovered(self:BaseJobManager) -> None:
         if record.is_told: self._run_hooks(record)
         else: self._find_again(record)
     self._run_waiting()
+
+@patch
+def _run_if_on_loop(self:BaseJobManager) -> None:
+    if asyncio._get_running_loop() is not None: self._run_recovered()   # else a subclass may be in its `__init__`
 
 @patch
 def _find_again(self:BaseJobManager, record: JobRecord) -> None:
@@ -1431,12 +1447,9 @@ def _from_file(self:BaseJobManager, job_id: str) -> JobRecord | None:
     return self._record_from(stored) if stored is not None and stored.worker_type == self.worker_type else None
 
 @patch
-@patch
-def _run_if_on_loop(self:BaseJobManager) -> None:
-    if asyncio._get_running_loop() is not None: self._run_recovered()   # else a subclass may be in its `__init__`
-
 def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
     record = self._book.find(job_id)
+    if record is None and (hooked := _hooked.get()) is not None and hooked.job.id == job_id: return hooked
     return self._from_file(job_id) if record is None and self._store is not None else record
 
 _LOOK_SECONDS = 0.25   # between two looks at a job of another app
@@ -1557,6 +1570,7 @@ def get_job(
     job_id:str  # Unique job identifier
 ) -> JobType | None:  # Job object or None
     "Get a job by ID."
+    if self._recovered: self._run_if_on_loop()
     record = self._known(job_id)
     return record.job if record is not None else None
 
@@ -1571,10 +1585,10 @@ def get_job_options(
 
 @patch
 def get_all_jobs(
-    if self._recovered: self._run_if_on_loop()
     self:BaseJobManager
 ) -> list[JobType]:  # List of all jobs
     "Get all jobs, in the order in which they were started."
+    if self._recovered: self._run_if_on_loop()
     with self._lock: return [r.job for r in self._book.records()]
 
 @patch
@@ -1589,7 +1603,6 @@ def get_job_result(
     self:BaseJobManager,
     job_id:str  # Unique job identifier
 ) -> dict[str, Any] | None:  # Job result or None
-    if self._recovered: self._run_if_on_loop()
     "Get job result: its `status` is 'success' (with `data`), 'error' (with `error`) or 'cancelled'."
     job = self.get_job(job_id)
     if job is None or not is_finished(job): return None
