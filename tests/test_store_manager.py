@@ -2,6 +2,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -222,7 +223,8 @@ def test_a_manager_made_before_the_loop_begins_with_a_look_at_its_jobs(tmp_path)
 @pytest.mark.parametrize('limit', [{'max_finished': 2}, {'max_age_seconds': .2}], ids=lambda d: next(iter(d)))
 def test_what_the_store_need_not_keep_is_not_shown(tmp_path, limit):
     def manager(**kwargs):
-        return SimpleJobManager({'echo': 'tests.store_app:Echo'}, job_store=SQLiteJobStore(tmp_path/'jobs.db', **kwargs))
+        store = SQLiteJobStore(tmp_path/'jobs.db', **kwargs)
+        return SimpleJobManager({'echo': 'tests.store_app:Echo'}, job_store=store)
     async def main():
         m = manager()
         ids = [(await m.wait_for_job((await m.start_job('echo', text='a')).id)).id for _ in range(4)]
@@ -236,7 +238,7 @@ def test_what_the_store_need_not_keep_is_not_shown(tmp_path, limit):
         await m.aclose()
     asyncio.run(main())
 
-@pytest.mark.parametrize('wrong', [{'synchronous': 'SOMETIMES'}, {'max_finished': -1}, {'max_age_seconds': float('nan')},
+@pytest.mark.parametrize('wrong', [{'synchronous': 'SOMETIMES'}, {'max_finished': -1}, {'max_age_seconds': math.nan},
                                    {'busy_seconds': -1}, {'patience_seconds': None}], ids=lambda d: next(iter(d)))
 def test_a_store_names_the_parameter_that_is_nonsense(tmp_path, wrong):
     with pytest.raises((TypeError, ValueError), match=next(iter(wrong))): SQLiteJobStore(tmp_path/'jobs.db', **wrong)

@@ -144,7 +144,7 @@ class EventHub:
         self.is_quiet = self.broadcaster is None and not self._streams
 
     def use_loop(self, pin: bool = False) -> None:
-        "Broadcast on the running loop, unless another one runs already, or a live one is pinned (by the app's lifespan)."
+        "Broadcast on the running loop, unless another one runs, or a live one is pinned (by the app's lifespan)."
         loop = asyncio.get_running_loop()
         if loop is self._loop and not pin: return
         if self._loop is not None and self._is_app_loop(self._loop, pin): return
