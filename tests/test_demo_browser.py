@@ -12,7 +12,7 @@ from demo import vendor
 from demo.documents import MAX_BYTES, SAMPLE_FOLDER
 from demo_server import DemoServer, serve_demo, wait_until
 
-pytestmark = [pytest.mark.limit(120),
+pytestmark = [pytest.mark.limit(300),
               pytest.mark.may_leave('children', reason='the worker of the running demo, which `serve_demo` checks')]
 
 
@@ -83,7 +83,7 @@ def visitor(server: DemoServer, browser):
     strangers: list[str] = []
     errors: list[str] = []
     context = browser.new_context(base_url=server.url, viewport={'width': 1280, 'height': 800})
-    context.set_default_timeout(60_000)   # two tests at a time, and the model takes all it gets
+    context.set_default_timeout(150_000)   # two tests at a time, and the model takes all it gets
     context.on('request', lambda request: own(request.url) or strangers.append(request.url))
     context.on('weberror', lambda error: errors.append(str(error.error)))
     page = context.new_page()
@@ -256,7 +256,7 @@ def test_killed_server_keeps_its_documents_and_the_page_goes_on(htmx: None, brow
     kept = tmp_path_factory.mktemp('kept')/'kept'
     monkeypatch.setenv('DEMO_FOLDER', str(kept))
     context = browser.new_context()
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(150_000)
     first, second = context.new_page(), context.new_page()
     with serve_demo(tmp_path_factory.mktemp('demo'), line_pause=.5) as server:
         for page in (first, second):

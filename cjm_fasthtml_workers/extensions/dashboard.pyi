@@ -1,6 +1,6 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """Pages for your jobs inside your own app: `job_routes(manager).to_app(app)`."""
-__all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'default_layout', 'JobRoutes', 'job_routes', 'secrets_of', 'DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
+__all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'secrets_of', 'default_layout', 'JobRoutes', 'job_routes', 'DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 import asyncio
 import inspect
 import re
@@ -38,12 +38,25 @@ _BASE_FIELDS = {f.name for f in fields(BaseJob)}
 def restart_parameters(manager: BaseJobManager, job: BaseJob) -> Mapping[str, Any] | None:
     """The parameters that would make the same job once more."""
     ...
+
+def secrets_of(manager: BaseJobManager) -> set[str]:
+    """What this manager's plugins and workers are given that nobody is to see."""
+    ...
 Layout = Callable[..., Any]
 Restart = Callable[[BaseJobManager, BaseJob], Mapping[str, Any] | None]
 Render = Callable[[BaseJob], Any]
 
 def default_layout(title: str, *content: Any) -> tuple[Any, ...]:
     """A page in Pico's container."""
+    ...
+
+def _keyed(managers: Sequence[BaseJobManager]) -> dict[str, BaseJobManager]:
+    """Each manager under a word that can stand in a URL; a single one needs none."""
+    ...
+_LARGEST_BODY = 2 ** 16
+
+def _without_bodies(inner: Any) -> Any:
+    """FastHTML reads what is posted before a handler is asked: a large body is refused before that."""
     ...
 
 class JobRoutes(APIRouter):
@@ -183,15 +196,6 @@ class JobRoutes(APIRouter):
     async def _unload(self, request: Request) -> Response: ...
 
     async def _reload(self, request: Request) -> Response: ...
-_LARGEST_BODY = 2 ** 16
-
-def _without_bodies(inner: Any) -> Any:
-    """FastHTML reads what is posted before a handler is asked: a large body is refused before that."""
-    ...
-
-def _keyed(managers: Sequence[BaseJobManager]) -> dict[str, BaseJobManager]:
-    """Each manager under a word that can stand in a URL; a single one needs none."""
-    ...
 
 def job_routes(manager: BaseJobManager | Sequence[BaseJobManager], prefix: str='/jobs', authorize: Callable[..., Any] | None=None, *, owner_of: Callable[[Request], Any] | None=None, origins: Collection[str]=(), limits: Limits | None=None, restart: Restart | None=None, classes: Mapping[str, str] | None=None, title: str='Jobs', layout: Layout=default_layout, per_page: int=25, parts: Mapping[str, Render] | None=None, page_of: Callable[[BaseJob], str | None] | None=None) -> JobRoutes:
     """Pages for the jobs of a manager."""
@@ -209,10 +213,6 @@ def _wants_page(request: Request) -> bool: ...
 def _find_job(manager: BaseJobManager, slug: str) -> BaseJob | None: ...
 _MOST_ROWS = 10 ** 6
 _LIST_SECONDS = 1.0
-
-def secrets_of(manager: BaseJobManager) -> set[str]:
-    """What this manager's plugins and workers are given that nobody is to see."""
-    ...
 _CACHE_SECONDS = 10.0
 
 def _places(manager: BaseJobManager) -> dict[str, int]: ...

@@ -58,6 +58,7 @@ def _place(at: str, epoch: str) -> int | None:
     word, _, number = at.rpartition('.')
     return int(number) if word == epoch and number.isascii() and number.isdigit() and len(number) < 16 else None
 
+# %% ../../nbs/extensions/live.ipynb #5a2c5004
 @dataclass
 class HtmlPart:
     "A component that is sent again when it looks different."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PluginRegistryProtocol', 'ResourceManagerProtocol', 'EventBroadcasterProtocol', 'StoredJob', 'StoredChunks',
-           'StoredLines', 'JobSummary', 'Recovered', 'JobStore']
+           'StoredLines', 'JobSummary', 'Recovered', 'StoreSession', 'JobWriter', 'TextWriter', 'JobReader', 'JobStore']
 
 # %% ../../nbs/extensions/protocols.ipynb #487a0355
 from collections.abc import Callable, Collection
@@ -88,6 +88,7 @@ class StoredJob:
     stream: bool = False  # Whether the execute request asks for a stream
     sealed: Any = None  # If given, `sealed.open()` makes `params` as they were when the job came, and takes its time
 
+# %% ../../nbs/extensions/protocols.ipynb #5a2c1004
 class StoredChunks(NamedTuple):
     "The text that a job has sent, so far."
     dropped: int  # Chunks before the first that is kept
@@ -98,6 +99,7 @@ class StoredLines(NamedTuple):
     dropped: int  # Lines before the first that is kept
     lines: list[str]
 
+# %% ../../nbs/extensions/protocols.ipynb #5a2c1007
 @dataclass(frozen=True)
 class JobSummary:
     "One line about a stored job, for lists: no parameters, no result."
@@ -117,6 +119,7 @@ class JobSummary:
     fault: str | None
     error: str | None
 
+# %% ../../nbs/extensions/protocols.ipynb #5a2c1010
 @dataclass
 class Recovered:
     "What a manager finds when it starts."
@@ -124,10 +127,10 @@ class Recovered:
     interrupted: list[StoredJob] = field(default_factory=list)  # Ran when their app died; they are `failed` now
     finished: list[StoredJob] = field(default_factory=list)  # The newest that had ended before, oldest first
 
-# %% ../../nbs/extensions/protocols.ipynb #30d19532
+# %% ../../nbs/extensions/protocols.ipynb #5a2c1013
 @runtime_checkable
-class JobStore(Protocol):
-    "Protocol for a store that keeps jobs when the app dies. `done` is called once, from the store's own thread."
+class StoreSession(Protocol):
+    "The life of an app, as a store is told of it."
     def attach(self,
         worker_type: str,  # Whose jobs
         flush: Callable[[], None] = lambda: None,  # Called after each group of `done`s
@@ -135,6 +138,16 @@ class JobStore(Protocol):
     ) -> Recovered:
         "Begin to work for a manager. Takes over the jobs of apps that are gone, in one transaction; may wait."
 
+    def clear(self, worker_type: str) -> None:
+        "Forget the jobs that have ended. Done soon."
+
+    def detach(self, worker_type: str) -> None:
+        "The manager stops: write what is left, and leave its waiting jobs to whoever starts next. May wait."
+
+# %% ../../nbs/extensions/protocols.ipynb #5a2c1017
+@runtime_checkable
+class JobWriter(Protocol):
+    "The life of a job. `done` is called once, from the store's own thread."
     def accept(self,
         stored: StoredJob,  # As it is now; later changes are not seen
         done: Callable[[BaseException | None], None]  # None: it is stored; else nothing is
@@ -159,6 +172,10 @@ class JobStore(Protocol):
     ) -> None:
         "The job has ended: `job` with `changes` is what is kept. `done` comes in any case."
 
+# %% ../../nbs/extensions/protocols.ipynb #5a2c1020
+@runtime_checkable
+class TextWriter(Protocol):
+    "What a job says while it runs."
     def note_chunk(self,
         job_id: str,
         number: int,  # From 0, in each attempt
@@ -173,6 +190,10 @@ class JobStore(Protocol):
     def note_progress(self, job_id: str, fraction: float | None, message: str) -> None:
         "The job said how far it is. Stored soon."
 
+# %% ../../nbs/extensions/protocols.ipynb #5a2c1023
+@runtime_checkable
+class JobReader(Protocol):
+    "What is known of the jobs of all apps."
     def get(self, job_id: str) -> StoredJob | None:
         "A job, whoever runs it."
 
@@ -193,8 +214,7 @@ class JobStore(Protocol):
     ) -> list[JobSummary]:
         "A page of the jobs of all apps, newest first."
 
-    def clear(self, worker_type: str) -> None:
-        "Forget the jobs that have ended. Done soon."
-
-    def detach(self, worker_type: str) -> None:
-        "The manager stops: write what is left, and leave its waiting jobs to whoever starts next. May wait."
+# %% ../../nbs/extensions/protocols.ipynb #30d19532
+@runtime_checkable
+class JobStore(StoreSession, JobWriter, TextWriter, JobReader, Protocol):
+    "Protocol for a store that keeps jobs when the app dies."

@@ -131,6 +131,7 @@ def store_error(
         return StoreUnreachable(f"{path}: the file, or the directory it is in, cannot be written ({e})")
     return StoreError(f"{path}: {e}")
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3006
 def check_header(
     path: Path
 ) -> None:
@@ -141,6 +142,7 @@ def check_header(
     if not head: raise StoreCorrupt(f"{path}: the file is empty; if nothing was in it, remove it")
     if not head.startswith(b'SQLite format 3\0'): raise StoreForeign(f"{path}: this is no SQLite database")
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3009
 def check_schema(
     con: sqlite3.Connection,
     path: Any  # For the message
@@ -170,6 +172,7 @@ def _connect(path: Path, busy_seconds: float, synchronous: str = 'NORMAL') -> sq
         raise
     return con
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3014
 def _make_file(path: Path) -> None:
     "A store with nothing in it. It appears whole, or not at all; if another process is quicker, that one's counts."
     new = path.with_name(f'{path.name}.new-{secrets.token_hex(8)}')
@@ -227,20 +230,6 @@ def _apps(con: sqlite3.Connection) -> list[tuple[int, ProcessId]]:
 def _sign_of(path: Path, app: int) -> Path: return path.with_name(f'{path.name}-app-{app}')
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #2b912089
-@dataclass(slots=True)
-class _Op:
-    "Something to be written, and who is to be told."
-    kind: str   # accept, attempt, waiting, end, call
-    job_id: str
-    done: Callable[[Any], None] | None
-    job: Any = None
-    row: dict[str, Any] = field(default_factory=dict)   # of accept
-    rest: dict[str, Any] | None = None   # of accept: values whose JSON is still to be made
-    sealed: Any = None   # and the parameters among them, as they were
-    changes: dict[str, Any] = field(default_factory=dict)   # of the others
-    call: Callable[[sqlite3.Connection], Any] | None = None   # in a transaction of its own
-    since: float = field(default_factory=time.monotonic)
-
 class SQLiteJobStore:
     "Keeps jobs in an SQLite file."
     def __init__(self,
@@ -340,6 +329,7 @@ def _check_tables(self:SQLiteJobStore, con: sqlite3.Connection) -> None:
     con.execute('BEGIN IMMEDIATE')   # may it be written at all?
     con.execute('ROLLBACK')
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3021
 @patch
 def _open_reader(self:SQLiteJobStore) -> sqlite3.Connection:
     self._refuse_forks()
@@ -361,8 +351,6 @@ def close(self:SQLiteJobStore) -> None:
         self._reader = None
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #938fe380
-_FIT: dict[str, Any] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
-
 def _is_utf8(text: str) -> bool:
     try: text.encode()
     except UnicodeEncodeError: return False
@@ -382,6 +370,8 @@ def id_of_key(
     "The id that stands there."
     return bytes.fromhex(key[1:]).decode('utf-8', 'surrogatepass') if key.startswith('\0') else key
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3027
+_FIT: dict[str, Any] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
 _NEEDED = frozenset({'plugin_id', 'status', 'priority', 'attempt'})
 
 def _fits(name: str, value: Any) -> bool:
@@ -420,6 +410,20 @@ def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], d
         row[name], odd[name] = _as_column(name, value), value
     return row, odd
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a1b100a
+_MAX_ROW = 900_000_000   # bytes; SQLite takes a billion, and to a batch with more it says no as a whole
+_SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
+
+def _refuse_huge(columns: dict[str, Any]) -> None:
+    sizes = {name: _nbytes(text) for name, text in columns.items() if text}
+    if sum(sizes.values()) <= _MAX_ROW: return
+    raise NotStorable(_SAID[max(sizes, key=lambda name: sizes[name])], f"it takes more than {_MAX_ROW:,} bytes")
+
+def _nbytes(text: str) -> int:
+    "In UTF-8; no more than a guess where that is enough."
+    return len(text) if text.isascii() else 4*len(text) if 16*len(text) < _MAX_ROW else len(text.encode())
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3034
 def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict[str, Any]:
     "What will be the columns of JSON."
     own = {n: changes[n] if n in changes else getattr(job, n) for n in _own_names(job) if hasattr(job, n)} | odd
@@ -435,19 +439,7 @@ def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]:
     _refuse_huge(out)
     return out
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #5a1b100a
-_MAX_ROW = 900_000_000   # bytes; SQLite takes a billion, and to a batch with more it says no as a whole
-_SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
-
-def _refuse_huge(columns: dict[str, Any]) -> None:
-    sizes = {name: _nbytes(text) for name, text in columns.items() if text}
-    if sum(sizes.values()) <= _MAX_ROW: return
-    raise NotStorable(_SAID[max(sizes, key=lambda name: sizes[name])], f"it takes more than {_MAX_ROW:,} bytes")
-
-def _nbytes(text: str) -> int:
-    "In UTF-8; no more than a guess where that is enough."
-    return len(text) if text.isascii() else 4*len(text) if 16*len(text) < _MAX_ROW else len(text.encode())
-
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3037
 @patch
 def _row_of(self:SQLiteJobStore, stored: StoredJob) -> tuple[dict[str, Any], dict[str, Any]]:
     "The columns, and the values of those that are still to be made."
@@ -478,6 +470,21 @@ def _stored_of(row: dict[str, Any], classes: Classes) -> StoredJob:
     job = _job_of(row, classes)
     options = JobOptions(job.priority, row['timeout_seconds'], row['max_retries'], job.owner)
     return StoredJob(row['worker_type'], job, row['plugin_name'], params, options, bool(row['stream']))
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3041
+@dataclass(slots=True)
+class _Op:
+    "Something to be written, and who is to be told."
+    kind: str   # accept, attempt, waiting, end, call
+    job_id: str
+    done: Callable[[Any], None] | None
+    job: Any = None
+    row: dict[str, Any] = field(default_factory=dict)   # of accept
+    rest: dict[str, Any] | None = None   # of accept: values whose JSON is still to be made
+    sealed: Any = None   # and the parameters among them, as they were
+    changes: dict[str, Any] = field(default_factory=dict)   # of the others
+    call: Callable[[sqlite3.Connection], Any] | None = None   # in a transaction of its own
+    since: float = field(default_factory=time.monotonic)
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #5406da23
 @patch
@@ -522,6 +529,9 @@ def _finish_row(self:SQLiteJobStore, op: _Op) -> None:
         with suppress(Exception): rest['params'] = sealed.open()   # if it cannot be, its worker will say so
     op.row |= _json_columns(rest, self.classes)
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #a2d01468
+_PROGRESS, _FORGET, _PRINTED = -1, -2, -3   # in place of a chunk's number: how far it is, a new attempt, lines
+
 @patch
 def note_attempt(self:SQLiteJobStore,
     job:Any,  # With `attempt`, `started_at`, `worker_pid`
@@ -533,7 +543,6 @@ def note_attempt(self:SQLiteJobStore,
 def _attempt_of(job: Any) -> dict[str, Any]:
     return {n: getattr(job, n) for n in ('attempt', 'started_at', 'worker_pid')}
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #a2d01468
 @patch
 def note_waiting(self:SQLiteJobStore,
     job:Any  # With its next `attempt`
@@ -558,7 +567,6 @@ _MAX_TEXTS = 200_000   # pieces that may wait, if the disk does not take them
 _MAX_WAITING_CHARS = 2**26   # in those pieces
 _MAX_CHARS = 2**20     # of text kept for each job; the manager keeps as much
 _MAX_LINES = 1000   # that a job has printed; the manager keeps as many
-_PROGRESS, _FORGET, _PRINTED = -1, -2, -3   # in place of a chunk's number: how far it is, a new attempt, lines
 
 @patch
 def note_chunk(self:SQLiteJobStore,
@@ -626,6 +634,7 @@ def _take_ops(self:SQLiteJobStore) -> list[_Op]:
     while self._ops and (not batch or batch[-1].kind != 'call'): batch.append(self._ops.popleft())
     return batch
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3056
 @patch
 def _take_texts(self:SQLiteJobStore) -> list[tuple[str, int, str, Any]]:
     self._has_texts = False   # first: so one that comes now may wake us once too often, and never once too few
@@ -646,6 +655,7 @@ def _newest(texts: list[tuple[str, int, str, Any]]) -> list[tuple[str, int, str,
         if number < 0 or left > 0: found.append(piece)
     return found[::-1]
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3059
 @patch
 def _write_batch(self:SQLiteJobStore, batch: list[_Op]) -> None:
     call = batch.pop() if batch and batch[-1].kind == 'call' else None
@@ -665,9 +675,26 @@ def _tell(self:SQLiteJobStore, told: list[tuple[Callable[[Any], None], Any]]) ->
         except Exception: _log.exception("what was to be done after a job was stored failed")
     for flush in list(self._managers.values()): flush()
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #b17689d0
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3061
 _Row = dict[str, Any]
 
+@patch
+def _changed_row(self:SQLiteJobStore, op: _Op) -> _Row:
+    row, odd = _plain_columns(op.job, op.changes)
+    row |= {'id': key_of_id(op.job_id), 'metadata': None, 'fields': None, 'result': None}   # as they are
+    if op.kind != 'end': return row
+    try: row |= _json_columns(_json_values(op.job, op.changes, odd), self.classes)
+    except Exception as e:   # then this is how the job ended
+        why = str(e) if isinstance(e, NotStorable) else f"the result cannot be stored: {e!r}"
+        op.changes = {**op.changes, 'status': JobStatus.FAILED.value, 'fault': Fault.BAD_PAYLOAD.value, 'error': why,
+                      'result': None, 'progress': op.job.progress}
+        row |= _plain_columns(op.job, op.changes)[0]
+    if row['completed_at'] is None: row['completed_at'] = _now()
+    return row
+
+def _now() -> str: return datetime.now(UTC).isoformat()
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #b17689d0
 @patch
 def _rows_of(self:SQLiteJobStore, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row], dict[str, Exception]]:
     "New rows and changed ones, by job id; and why a new one is refused, by key."
@@ -686,22 +713,6 @@ def _rows_of(self:SQLiteJobStore, batch: list[_Op]) -> tuple[dict[str, _Row], di
     for row in new.values():
         if row['status'] in _ENDED: row['params'] = None
     return new, changed, unfit
-
-@patch
-def _changed_row(self:SQLiteJobStore, op: _Op) -> _Row:
-    row, odd = _plain_columns(op.job, op.changes)
-    row |= {'id': key_of_id(op.job_id), 'metadata': None, 'fields': None, 'result': None}   # as they are
-    if op.kind != 'end': return row
-    try: row |= _json_columns(_json_values(op.job, op.changes, odd), self.classes)
-    except Exception as e:   # then this is how the job ended
-        why = str(e) if isinstance(e, NotStorable) else f"the result cannot be stored: {e!r}"
-        op.changes = {**op.changes, 'status': JobStatus.FAILED.value, 'fault': Fault.BAD_PAYLOAD.value, 'error': why,
-                      'result': None, 'progress': op.job.progress}
-        row |= _plain_columns(op.job, op.changes)[0]
-    if row['completed_at'] is None: row['completed_at'] = _now()
-    return row
-
-def _now() -> str: return datetime.now(UTC).isoformat()
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #cc22a635
 _MOST_ROWS = 32   # in one statement; SQLite allows a number of values, and keeps prepared what it has seen
@@ -726,6 +737,7 @@ def _statements(rows: Sequence[Sequence[Any]], sql: str, *more: Any, keyed: bool
 def _with_rows(sql: str, rows: int, columns: int) -> str:
     return sql.replace('{rows}', ','.join([f'({_marks(columns)})'] * rows))
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3068
 _INSERT = f"INSERT INTO jobs({','.join(_COLUMNS)}) VALUES {{rows}}"
 _JSON = ('metadata', 'fields', 'result')
 
@@ -749,27 +761,12 @@ def _updates(self:SQLiteJobStore, changed: dict[str, _Row]) -> list[_Statement]:
     rows = [[r['id'], *[r[c] for c in _CHANGING]] for r in changed.values()]
     return _statements(rows, _UPDATE if len(rows) > 1 else _UPDATE_ONE, self._app, keyed=True)
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #0a07b2f8
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3070
 @patch
-def _write(self:SQLiteJobStore, batch: list[_Op],
-           texts: list[tuple[str, int, str, Any]]) -> list[tuple[Callable[[Any], None], Any]]:  # whom to tell what
-    new, changed, unfit = self._rows_of(batch)
-    sizes: dict[str, deque[tuple[int, int]]] = {}
-    refused = self._transact([*self._inserts(new), *self._updates(changed), *self._text_statements(texts, sizes)])
-    refused |= unfit
-    self._kept.update(sizes)
-    for op in batch:
-        if op.kind != 'end': continue
-        self._kept.pop(op.job_id, None)
-        self._is_dirty = True
-    return [(op.done, self._answer(op, refused)) for op in batch if op.done is not None]
-
-@patch
-def _answer(self:SQLiteJobStore, op: _Op, refused: dict[str, Exception]) -> Any:
-    error = refused.get(key_of_id(op.job_id))
-    if op.kind != 'end': return error
-    if error is not None: _log.error("the end of job %s is not stored: %s", op.job_id, error)
-    return op.changes
+def _con(self:SQLiteJobStore) -> sqlite3.Connection:
+    "The connection that writes; of the thread."
+    if self._writer is None: self._writer = self._open_file()
+    return self._writer
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #fdbf4a40
 @patch
@@ -821,6 +818,17 @@ def _strangers(self:SQLiteJobStore, con: sqlite3.Connection, s: _Statement) -> d
         out[key] = JobNotFound(f"the store has no open job of this app with the id {id_of_key(key)!r}")
     return out   # type: ignore[return-value]
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3074
+@dataclass(slots=True)
+class _Run:
+    "Chunks, or lines, of one job that follow each other."
+    first: int
+    texts: list[Any] = field(default_factory=list)
+
+def _append(runs: list[_Run], number: int, text: Any) -> None:
+    if not runs or runs[-1].first + len(runs[-1].texts) != number: runs.append(_Run(number))
+    runs[-1].texts.append(text)
+
 # %% ../../nbs/extensions/sqlite_store.ipynb #d1daa6a9
 _INSERT_TEXTS = ("INSERT OR REPLACE INTO {table}(job, first, texts) SELECT jobs.seq, v.column2, v.column3 "
                  "FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?")
@@ -829,38 +837,7 @@ _SET_PROGRESS = ("UPDATE jobs SET progress=v.column2, status_message=v.column3 F
                  "WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status='running'")
 _DROP_CHUNKS = 'DELETE FROM chunks WHERE job=(SELECT seq FROM jobs WHERE id=? AND app=?) AND first<?'
 
-@dataclass(slots=True)
-class _Run:
-    "Chunks, or lines, of one job that follow each other."
-    first: int
-    texts: list[Any] = field(default_factory=list)
-
-@patch
-def _text_statements(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]],
-                     sizes: dict[str, deque[tuple[int, int]]]) -> list[_Statement]:
-    if not texts: return []
-    progress: dict[str, tuple[Any, str]] = {}
-    runs: dict[str, list[_Run]] = {}
-    fresh, lines = set(), {}   # jobs whose new attempt begins; what others have printed
-    for job_id, number, text, more in texts:
-        if number >= 0: _append(runs.setdefault(job_id, []), number, [text, more])
-        elif number == _PRINTED: lines[job_id] = more
-        elif number == _PROGRESS: progress[job_id] = more, text
-        else:
-            runs.pop(job_id, None)
-            fresh.add(job_id)
-    dropped = self._dropped(runs, fresh, sizes)
-    rows = [(key_of_id(i), run.first, self._texts_json(run.texts)) for i, some in runs.items() for run in some]
-    moved = [(key_of_id(i), p if p is None else float(p), _as_column('status_message', message))
-             for i, (p, message) in progress.items()]
-    return [*dropped, *_statements(rows, _INSERT_CHUNKS, self._app), *_statements(moved, _SET_PROGRESS, self._app),
-            *self._line_statements(lines)]
-
 # %% ../../nbs/extensions/sqlite_store.ipynb #ed5119f9
-def _append(runs: list[_Run], number: int, text: Any) -> None:
-    if not runs or runs[-1].first + len(runs[-1].texts) != number: runs.append(_Run(number))
-    runs[-1].texts.append(text)
-
 @patch
 def _dropped(self:SQLiteJobStore, runs: dict[str, list[_Run]], fresh: set[str],
              sizes: dict[str, deque[tuple[int, int]]]) -> list[_Statement]:
@@ -897,6 +874,50 @@ def _line_statements(self:SQLiteJobStore, printed: dict[str, deque[tuple[int, st
         if surplus > 0: drops.append(_Statement(_DROP_LINES, [key_of_id(job_id), self._app, surplus]))
     return [*_statements(rows, _INSERT_LINES, self._app), *drops]
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3079
+@patch
+def _text_statements(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]],
+                     sizes: dict[str, deque[tuple[int, int]]]) -> list[_Statement]:
+    if not texts: return []
+    progress: dict[str, tuple[Any, str]] = {}
+    runs: dict[str, list[_Run]] = {}
+    fresh, lines = set(), {}   # jobs whose new attempt begins; what others have printed
+    for job_id, number, text, more in texts:
+        if number >= 0: _append(runs.setdefault(job_id, []), number, [text, more])
+        elif number == _PRINTED: lines[job_id] = more
+        elif number == _PROGRESS: progress[job_id] = more, text
+        else:
+            runs.pop(job_id, None)
+            fresh.add(job_id)
+    dropped = self._dropped(runs, fresh, sizes)
+    rows = [(key_of_id(i), run.first, self._texts_json(run.texts)) for i, some in runs.items() for run in some]
+    moved = [(key_of_id(i), p if p is None else float(p), _as_column('status_message', message))
+             for i, (p, message) in progress.items()]
+    return [*dropped, *_statements(rows, _INSERT_CHUNKS, self._app), *_statements(moved, _SET_PROGRESS, self._app),
+            *self._line_statements(lines)]
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #0a07b2f8
+@patch
+def _write(self:SQLiteJobStore, batch: list[_Op],
+           texts: list[tuple[str, int, str, Any]]) -> list[tuple[Callable[[Any], None], Any]]:  # whom to tell what
+    new, changed, unfit = self._rows_of(batch)
+    sizes: dict[str, deque[tuple[int, int]]] = {}
+    refused = self._transact([*self._inserts(new), *self._updates(changed), *self._text_statements(texts, sizes)])
+    refused |= unfit
+    self._kept.update(sizes)
+    for op in batch:
+        if op.kind != 'end': continue
+        self._kept.pop(op.job_id, None)
+        self._is_dirty = True
+    return [(op.done, self._answer(op, refused)) for op in batch if op.done is not None]
+
+@patch
+def _answer(self:SQLiteJobStore, op: _Op, refused: dict[str, Exception]) -> Any:
+    error = refused.get(key_of_id(op.job_id))
+    if op.kind != 'end': return error
+    if error is not None: _log.error("the end of job %s is not stored: %s", op.job_id, error)
+    return op.changes
+
 # %% ../../nbs/extensions/sqlite_store.ipynb #b2878de6
 @patch
 def _put_back(self:SQLiteJobStore, batch: list[_Op], texts: list[tuple[str, int, str, Any]], e: Exception) -> None:
@@ -919,6 +940,11 @@ def _put_back(self:SQLiteJobStore, batch: list[_Op], texts: list[tuple[str, int,
     self._put_back_texts(texts)
 
 @patch
+def _is_impatient(self:SQLiteJobStore, op: _Op) -> bool:
+    return op.kind == 'end' and time.monotonic() - op.since > self.patience_seconds
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3083
+@patch
 def _put_back_texts(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]]) -> None:
     with self._change:
         for job_id, number, _, lines in texts:
@@ -926,10 +952,6 @@ def _put_back_texts(self:SQLiteJobStore, texts: list[tuple[str, int, str, Any]])
             self._lines[job_id] = deque([*lines, *self._lines.get(job_id, ())], maxlen=_MAX_LINES)
     self._texts.extendleft(reversed([t for t in texts if t[1] != _PRINTED]))
     self._has_texts = self._has_texts or bool(texts)
-
-@patch
-def _is_impatient(self:SQLiteJobStore, op: _Op) -> bool:
-    return op.kind == 'end' and time.monotonic() - op.since > self.patience_seconds
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #b79c8606
 @patch
@@ -947,6 +969,7 @@ def attach(self:SQLiteJobStore,
     self._managers[worker_type] = flush
     return recovered
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3088
 @patch
 def _call(self:SQLiteJobStore, do: Callable[[sqlite3.Connection], Any], timeout: float | None = None) -> Any:
     "Have the thread do something in a transaction, behind all that waits; and wait for it."
@@ -970,40 +993,6 @@ def _call_now(self:SQLiteJobStore, op: _Op) -> None:
     except sqlite3.Error as e: done(store_error(e, self.path))
     except Exception as e: done(e)
 
-@patch
-def _con(self:SQLiteJobStore) -> sqlite3.Connection:
-    "The connection that writes; of the thread."
-    if self._writer is None: self._writer = self._open_file()
-    return self._writer
-
-# %% ../../nbs/extensions/sqlite_store.ipynb #14d16cda
-_INTERRUPTED = "the app died while the job ran"
-_FINISHED_CHARS = 32 * 2**20   # of results that are loaded at the start
-
-@patch
-def _take_over(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str, max_finished: int) -> Recovered:
-    if self._app is None: self._sign_in(con)
-    dead = self._dead_apps(con)
-    gone = f"worker_type=? AND (app IS NULL OR app IN ({_marks(len(dead))}) OR app NOT IN (SELECT id FROM apps))"
-    lost = con.execute("SELECT seq, attempt<=max_retries FROM jobs "
-                       f"WHERE status='running' AND {gone} ORDER BY seq", (worker_type, *dead)).fetchall()
-    interrupted = [seq for seq, may_retry in lost if not may_retry]
-    _interrupt(con, interrupted)
-    _wait_again(con, [seq for seq, may_retry in lost if may_retry])
-    con.execute(f"UPDATE jobs SET app=? WHERE status='pending' AND {gone}", (self._app, worker_type, *dead))
-    self._forget_apps(con, dead)
-    return Recovered(self._waiting(con, worker_type), self._load(con, interrupted),
-                     self._finished(con, worker_type, max_finished, set(interrupted)))
-
-def _interrupt(con: sqlite3.Connection, seqs: list[int]) -> None:
-    con.executemany("UPDATE jobs SET status='failed', fault='interrupted', error=?, completed_at=?, params=NULL "
-                    "WHERE seq=?", [(_INTERRUPTED, _now(), seq) for seq in seqs])
-
-def _wait_again(con: sqlite3.Connection, seqs: list[int]) -> None:
-    con.executemany("UPDATE jobs SET status='pending', attempt=attempt+1, progress=NULL, status_message='', "
-                    "started_at=NULL, worker_pid=NULL WHERE seq=?", [(seq,) for seq in seqs])
-    con.executemany('DELETE FROM chunks WHERE job=?', [(seq,) for seq in seqs])
-
 # %% ../../nbs/extensions/sqlite_store.ipynb #9a2869ef
 _SIGN_OUT = ("DELETE FROM apps WHERE id=?1 AND NOT EXISTS "
              "(SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))")
@@ -1026,6 +1015,18 @@ def _forget_apps(self:SQLiteJobStore, con: sqlite3.Connection, dead: list[int]) 
         if not con.execute(_SIGN_OUT, (app,)).rowcount: continue
         with suppress(OSError): _sign_of(self.path, app).unlink()
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3093
+_INTERRUPTED = "the app died while the job ran"
+
+def _interrupt(con: sqlite3.Connection, seqs: list[int]) -> None:
+    con.executemany("UPDATE jobs SET status='failed', fault='interrupted', error=?, completed_at=?, params=NULL "
+                    "WHERE seq=?", [(_INTERRUPTED, _now(), seq) for seq in seqs])
+
+def _wait_again(con: sqlite3.Connection, seqs: list[int]) -> None:
+    con.executemany("UPDATE jobs SET status='pending', attempt=attempt+1, progress=NULL, status_message='', "
+                    "started_at=NULL, worker_pid=NULL WHERE seq=?", [(seq,) for seq in seqs])
+    con.executemany('DELETE FROM chunks WHERE job=?', [(seq,) for seq in seqs])
+
 # %% ../../nbs/extensions/sqlite_store.ipynb #e50faddb
 @patch
 def _waiting(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str) -> list[StoredJob]:
@@ -1041,6 +1042,9 @@ def _rows(con: sqlite3.Connection, where: str, values: Sequence[Any]) -> Iterabl
     names = ('seq', *_COLUMNS)
     for row in con.execute(f"SELECT {','.join(names)} FROM jobs WHERE {where}", values).fetchall():
         yield dict(zip(names, row))
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3097
+_FINISHED_CHARS = 32 * 2**20   # of results that are loaded at the start
 
 @patch
 def _load(self:SQLiteJobStore, con: sqlite3.Connection, seqs: Iterable[int]) -> list[StoredJob]:
@@ -1064,6 +1068,22 @@ def _finished(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str, mo
         if size > _FINISHED_CHARS: break
         if seq not in others: found.append(seq)
     return self._load(con, reversed(found))
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #14d16cda
+@patch
+def _take_over(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str, max_finished: int) -> Recovered:
+    if self._app is None: self._sign_in(con)
+    dead = self._dead_apps(con)
+    gone = f"worker_type=? AND (app IS NULL OR app IN ({_marks(len(dead))}) OR app NOT IN (SELECT id FROM apps))"
+    lost = con.execute("SELECT seq, attempt<=max_retries FROM jobs "
+                       f"WHERE status='running' AND {gone} ORDER BY seq", (worker_type, *dead)).fetchall()
+    interrupted = [seq for seq, may_retry in lost if not may_retry]
+    _interrupt(con, interrupted)
+    _wait_again(con, [seq for seq, may_retry in lost if may_retry])
+    con.execute(f"UPDATE jobs SET app=? WHERE status='pending' AND {gone}", (self._app, worker_type, *dead))
+    self._forget_apps(con, dead)
+    return Recovered(self._waiting(con, worker_type), self._load(con, interrupted),
+                     self._finished(con, worker_type, max_finished, set(interrupted)))
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #9824a325
 @patch
@@ -1134,6 +1154,7 @@ def status_of(self:SQLiteJobStore,
     row = self._read(lambda con: con.execute('SELECT status FROM jobs WHERE id=?', (key,)).fetchone())
     return row[0] if row else None
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3105
 @patch
 def read_chunks(self:SQLiteJobStore,
     job_id:str
@@ -1162,22 +1183,6 @@ def _texts_of(self:SQLiteJobStore, table: str, job_id: str) -> tuple[int, list[A
         found += unstored(texts, self.classes)
     return first, found
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #5a1b100c
-@patch
-def jobs(self:SQLiteJobStore,
-    worker_type:str|None=None,  # None: of all managers
-    statuses:Collection[str]=(),  # Empty: in any state
-    limit:int=50,
-    before:int|None=None  # The `seq` of the last one of the page before
-) -> list[JobSummary]:
-    "A page of the jobs of all apps, newest first."
-    return self._read(lambda con: read_jobs(con, worker_type, statuses, limit, before))
-
-@patch
-def counts(self:SQLiteJobStore) -> dict[str, int]:
-    "How many jobs there are in each state."
-    return dict(self._read(lambda con: con.execute('SELECT status, count(*) FROM jobs GROUP BY status').fetchall()))
-
 # %% ../../nbs/extensions/sqlite_store.ipynb #9d7e2c28
 def read_jobs(
     con: sqlite3.Connection,
@@ -1196,6 +1201,22 @@ def read_jobs(
 def _summary(row: Sequence[Any]) -> JobSummary:
     values = dict(zip(_SUMMARY, row))
     return JobSummary(**{**values, 'id': id_of_key(values['id']), 'status_message': values['status_message'] or ''})
+
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a1b100c
+@patch
+def jobs(self:SQLiteJobStore,
+    worker_type:str|None=None,  # None: of all managers
+    statuses:Collection[str]=(),  # Empty: in any state
+    limit:int=50,
+    before:int|None=None  # The `seq` of the last one of the page before
+) -> list[JobSummary]:
+    "A page of the jobs of all apps, newest first."
+    return self._read(lambda con: read_jobs(con, worker_type, statuses, limit, before))
+
+@patch
+def counts(self:SQLiteJobStore) -> dict[str, int]:
+    "How many jobs there are in each state."
+    return dict(self._read(lambda con: con.execute('SELECT status, count(*) FROM jobs GROUP BY status').fetchall()))
 
 # %% ../../nbs/extensions/sqlite_store.ipynb #90dbbf3c
 _IDLE_SECONDS, _STEP_SECONDS = 1.0, 0.02   # nothing to write for so long: time to tidy up; and between two steps of it
@@ -1222,6 +1243,7 @@ def _tidy_up(self:SQLiteJobStore) -> None:
         _log.warning("%s: cannot tidy up now: %s", self.path, e)
         self._is_dirty = False   # until the next job ends
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3108
 @patch
 def _overdue(self:SQLiteJobStore, con: sqlite3.Connection) -> list[int]:
     "Jobs that ended first and are too many, or too long ago."

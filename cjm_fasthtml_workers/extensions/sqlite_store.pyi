@@ -68,20 +68,6 @@ def _apps(con: sqlite3.Connection) -> list[tuple[int, ProcessId]]: ...
 
 def _sign_of(path: Path, app: int) -> Path: ...
 
-@dataclass(slots=True)
-class _Op:
-    """Something to be written, and who is to be told."""
-    kind: str
-    job_id: str
-    done: Callable[[Any], None] | None
-    job: Any = None
-    row: dict[str, Any] = field(default_factory=dict)
-    rest: dict[str, Any] | None = None
-    sealed: Any = None
-    changes: dict[str, Any] = field(default_factory=dict)
-    call: Callable[[sqlite3.Connection], Any] | None = None
-    since: float = field(default_factory=time.monotonic)
-
 class SQLiteJobStore:
     """Keeps jobs in an SQLite file."""
     path: Path
@@ -183,19 +169,19 @@ class SQLiteJobStore:
 
     def _tell(self, told: list[tuple[Callable[[Any], None], Any]]) -> None: ...
 
+    def _changed_row(self, op: _Op) -> _Row: ...
+
     def _rows_of(self, batch: list[_Op]) -> tuple[dict[str, _Row], dict[str, _Row], dict[str, Exception]]:
         """New rows and changed ones, by job id; and why a new one is refused, by key."""
         ...
-
-    def _changed_row(self, op: _Op) -> _Row: ...
 
     def _inserts(self, new: dict[str, _Row]) -> list[_Statement]: ...
 
     def _updates(self, changed: dict[str, _Row]) -> list[_Statement]: ...
 
-    def _write(self, batch: list[_Op], texts: list[tuple[str, int, str, Any]]) -> list[tuple[Callable[[Any], None], Any]]: ...
-
-    def _answer(self, op: _Op, refused: dict[str, Exception]) -> Any: ...
+    def _con(self) -> sqlite3.Connection:
+        """The connection that writes; of the thread."""
+        ...
 
     def _transact(self, statements: list[_Statement]) -> dict[str, Exception]: ...
 
@@ -207,19 +193,23 @@ class SQLiteJobStore:
         """Those rows of an update that are not now as it says."""
         ...
 
-    def _text_statements(self, texts: list[tuple[str, int, str, Any]], sizes: dict[str, deque[tuple[int, int]]]) -> list[_Statement]: ...
-
     def _dropped(self, runs: dict[str, list[_Run]], fresh: set[str], sizes: dict[str, deque[tuple[int, int]]]) -> list[_Statement]: ...
 
     def _texts_json(self, texts: list[list[Any]]) -> str: ...
 
     def _line_statements(self, printed: dict[str, deque[tuple[int, str]]]) -> list[_Statement]: ...
 
+    def _text_statements(self, texts: list[tuple[str, int, str, Any]], sizes: dict[str, deque[tuple[int, int]]]) -> list[_Statement]: ...
+
+    def _write(self, batch: list[_Op], texts: list[tuple[str, int, str, Any]]) -> list[tuple[Callable[[Any], None], Any]]: ...
+
+    def _answer(self, op: _Op, refused: dict[str, Exception]) -> Any: ...
+
     def _put_back(self, batch: list[_Op], texts: list[tuple[str, int, str, Any]], e: Exception) -> None: ...
 
-    def _put_back_texts(self, texts: list[tuple[str, int, str, Any]]) -> None: ...
-
     def _is_impatient(self, op: _Op) -> bool: ...
+
+    def _put_back_texts(self, texts: list[tuple[str, int, str, Any]]) -> None: ...
 
     def attach(self, worker_type: str, flush: Callable[[], None]=lambda: None, max_finished: int=1000) -> Recovered:
         """Begin to work for a manager: take over the jobs of apps that are gone. Waits for the disk."""
@@ -230,12 +220,6 @@ class SQLiteJobStore:
         ...
 
     def _call_now(self, op: _Op) -> None: ...
-
-    def _con(self) -> sqlite3.Connection:
-        """The connection that writes; of the thread."""
-        ...
-
-    def _take_over(self, con: sqlite3.Connection, worker_type: str, max_finished: int) -> Recovered: ...
 
     def _sign_in(self, con: sqlite3.Connection) -> None: ...
 
@@ -252,6 +236,8 @@ class SQLiteJobStore:
     def _finished(self, con: sqlite3.Connection, worker_type: str, most: int, others: set[int]) -> list[StoredJob]:
         """The newest, oldest first; fewer if their results are large."""
         ...
+
+    def _take_over(self, con: sqlite3.Connection, worker_type: str, max_finished: int) -> Recovered: ...
 
     def detach(self, worker_type: str) -> None:
         """The manager stops: write what is left, and leave its waiting jobs to whoever starts next. May wait."""
@@ -312,7 +298,6 @@ class SQLiteJobStore:
         ...
 _MIN_SQLITE = (3, 35)
 _CHECKED_BYTES = 32 * 2 ** 20
-_FIT: dict[str, Any] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
 
 def _is_utf8(text: str) -> bool: ...
 
@@ -323,6 +308,7 @@ def key_of_id(job_id: Any) -> str:
 def id_of_key(key: str) -> str:
     """The id that stands there."""
     ...
+_FIT: dict[str, Any] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_INTS, int), 'progress': float}
 _NEEDED = frozenset({'plugin_id', 'status', 'priority', 'attempt'})
 
 def _fits(name: str, value: Any) -> bool: ...
@@ -342,12 +328,6 @@ def _own_names(job: Any) -> Sequence[str]:
 def _plain_columns(job: Any, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The columns, and those values that do not fit into theirs."""
     ...
-
-def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict[str, Any]:
-    """What will be the columns of JSON."""
-    ...
-
-def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
 _MAX_ROW = 900000000
 _SAID = {'params': 'params', 'metadata': 'job.metadata', 'fields': 'job', 'result': 'the result'}
 
@@ -357,12 +337,33 @@ def _nbytes(text: str) -> int:
     """In UTF-8; no more than a guess where that is enough."""
     ...
 
+def _json_values(job: Any, changes: dict[str, Any], odd: dict[str, Any]) -> dict[str, Any]:
+    """What will be the columns of JSON."""
+    ...
+
+def _json_columns(values: dict[str, Any], classes: Classes) -> dict[str, Any]: ...
+
 def _job_of(row: dict[str, Any], classes: Classes) -> Any:
     """The job object, of its own class; nothing of the class is called."""
     ...
 
 def _stored_of(row: dict[str, Any], classes: Classes) -> StoredJob: ...
+
+@dataclass(slots=True)
+class _Op:
+    """Something to be written, and who is to be told."""
+    kind: str
+    job_id: str
+    done: Callable[[Any], None] | None
+    job: Any = None
+    row: dict[str, Any] = field(default_factory=dict)
+    rest: dict[str, Any] | None = None
+    sealed: Any = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    call: Callable[[sqlite3.Connection], Any] | None = None
+    since: float = field(default_factory=time.monotonic)
 _FIXED = (str, bytes, int, float, bool, type(None))
+_PROGRESS, _FORGET, _PRINTED = (-1, -2, -3)
 
 def _attempt_of(job: Any) -> dict[str, Any]: ...
 _TEXT_SECONDS = 0.25
@@ -370,7 +371,6 @@ _MAX_TEXTS = 200000
 _MAX_WAITING_CHARS = 2 ** 26
 _MAX_CHARS = 2 ** 20
 _MAX_LINES = 1000
-_PROGRESS, _FORGET, _PRINTED = (-1, -2, -3)
 
 def _newest(texts: list[tuple[str, int, str, Any]]) -> list[tuple[str, int, str, Any]]:
     """Without the chunks that would be dropped at once: to write a flood would take longer than to make it."""
@@ -400,10 +400,6 @@ def _update(value: str, rows: str, app: str) -> str:
     ...
 _UPDATE = _update('v.column#', 'FROM (VALUES {rows}) AS v', '?')
 _UPDATE_ONE = _update('?#', '', f'?{2 + len(_CHANGING)}')
-_INSERT_TEXTS = 'INSERT OR REPLACE INTO {table}(job, first, texts) SELECT jobs.seq, v.column2, v.column3 FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?'
-_INSERT_CHUNKS, _INSERT_LINES = (_INSERT_TEXTS.replace('{table}', table) for table in ('chunks', 'lines'))
-_SET_PROGRESS = "UPDATE jobs SET progress=v.column2, status_message=v.column3 FROM (VALUES {rows}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status='running'"
-_DROP_CHUNKS = 'DELETE FROM chunks WHERE job=(SELECT seq FROM jobs WHERE id=? AND app=?) AND first<?'
 
 @dataclass(slots=True)
 class _Run:
@@ -412,17 +408,21 @@ class _Run:
     texts: list[Any] = field(default_factory=list)
 
 def _append(runs: list[_Run], number: int, text: Any) -> None: ...
+_INSERT_TEXTS = 'INSERT OR REPLACE INTO {table}(job, first, texts) SELECT jobs.seq, v.column2, v.column3 FROM (VALUES {rows}) AS v JOIN jobs ON jobs.id=v.column1 WHERE jobs.app=?'
+_INSERT_CHUNKS, _INSERT_LINES = (_INSERT_TEXTS.replace('{table}', table) for table in ('chunks', 'lines'))
+_SET_PROGRESS = "UPDATE jobs SET progress=v.column2, status_message=v.column3 FROM (VALUES {rows}) AS v WHERE jobs.id=v.column1 AND jobs.app=? AND jobs.status='running'"
+_DROP_CHUNKS = 'DELETE FROM chunks WHERE job=(SELECT seq FROM jobs WHERE id=? AND app=?) AND first<?'
 _JOB = '(SELECT seq FROM jobs WHERE id=?1 AND app=?2)'
 _DROP_LINES = f'DELETE FROM lines WHERE job={_JOB} AND first<(SELECT max(first) FROM lines WHERE job={_JOB} AND first<=?3)'
+_SIGN_OUT = "DELETE FROM apps WHERE id=?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))"
 _INTERRUPTED = 'the app died while the job ran'
-_FINISHED_CHARS = 32 * 2 ** 20
 
 def _interrupt(con: sqlite3.Connection, seqs: list[int]) -> None: ...
 
 def _wait_again(con: sqlite3.Connection, seqs: list[int]) -> None: ...
-_SIGN_OUT = "DELETE FROM apps WHERE id=?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE app=?1 AND status IN ('pending', 'running'))"
 
 def _rows(con: sqlite3.Connection, where: str, values: Sequence[Any]) -> Iterable[_Row]: ...
+_FINISHED_CHARS = 32 * 2 ** 20
 
 def read_jobs(con: sqlite3.Connection, worker_type: str | None=None, statuses: Collection[str]=(), limit: int=50, before: int | None=None) -> list[JobSummary]:
     """As `SQLiteJobStore.jobs`; each state by itself, so that each is a walk along the index."""

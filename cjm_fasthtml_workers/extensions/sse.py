@@ -265,16 +265,19 @@ class SSEHub:
         self._keepers: dict[asyncio.AbstractEventLoop, _Keeper] = {}
         self._subscribers: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
-    def _new_log(self, max_events: int) -> _Log:
-        self._logs += 1
-        return _Log(f'{self._epoch}-{self._logs}', max_events)
+# %% ../../nbs/extensions/sse.ipynb #5a2c6002
+@patch
+def _new_log(self:SSEHub, max_events: int) -> _Log:
+    self._logs += 1
+    return _Log(f'{self._epoch}-{self._logs}', max_events)
 
-    async def broadcast(self,
-        event_type: str,  # f"{worker_type}:{name}"
-        data: dict[str, Any]
-    ) -> None:
-        "What a manager calls; never waits."
-        self.publish(event_type, data)
+@patch
+async def broadcast(self:SSEHub,
+    event_type: str,  # f"{worker_type}:{name}"
+    data: dict[str, Any]
+) -> None:
+    "What a manager calls; never waits."
+    self.publish(event_type, data)
 
 # %% ../../nbs/extensions/sse.ipynb #d5b9a648
 @patch
@@ -359,6 +362,7 @@ def _note_end(self:SSEHub, job: _Job) -> None:
     while len(self._recent) > _RECENT or sum(j.log.chars for j in self._recent) > 2 * _LOG_CHARS:
         self._recent.popleft().log.trim(1)
 
+# %% ../../nbs/extensions/sse.ipynb #5a2c6004
 @patch
 def _remove_oldest(self:SSEHub) -> None:
     shelf = self._finished or self._waiting or self._active
@@ -436,14 +440,6 @@ class Subscription:
             if not self._ready and self.is_over: raise StopAsyncIteration
         return self._ready.popleft()
 
-    def close(self) -> None:
-        "Hear no more."
-        self._end('left')
-
-    async def aclose(self) -> None:
-        "Hear no more."
-        self.close()
-
 # %% ../../nbs/extensions/sse.ipynb #9d3c4667
 @patch
 def subscribe(self:SSEHub,
@@ -471,6 +467,7 @@ def subscribe(self:SSEHub,
         self._subscribers.add(subscription)
         return subscription
 
+# %% ../../nbs/extensions/sse.ipynb #5a2c6008
 @patch
 def _log_to_come(self:SSEHub, job_id: str) -> _Log:
     log = self._awaited.get(job_id)
@@ -530,6 +527,16 @@ def _is_behind(self:Subscription) -> bool:
     return self._position < self._log.start or self._log.end - self._position > self.hub.subscriber_buffer
 
 # %% ../../nbs/extensions/sse.ipynb #4a3c701a
+@patch
+def close(self:Subscription) -> None:
+    "Hear no more."
+    self._end('left')
+
+@patch
+async def aclose(self:Subscription) -> None:
+    "Hear no more."
+    self.close()
+
 @patch
 def _end(self:Subscription, reason: str) -> None:
     if self.end_reason is not None: return
@@ -617,22 +624,26 @@ class _Keeper:
         for subscriptions in due:
             for s in subscriptions: s._wake(False)
 
-    def flush_later(self) -> None:
-        "From any thread, with the hub's lock held."
-        if self._will_flush: return
-        self._will_flush = True
-        delay = min(job.due for job in self.hub._dirty) - time.monotonic()
-        self.call(self.loop.call_later, max(delay, 0), self._flush)
+# %% ../../nbs/extensions/sse.ipynb #5a2c6015
+@patch
+def flush_later(self:_Keeper) -> None:
+    "From any thread, with the hub's lock held."
+    if self._will_flush: return
+    self._will_flush = True
+    delay = min(job.due for job in self.hub._dirty) - time.monotonic()
+    self.call(self.loop.call_later, max(delay, 0), self._flush)
 
-    def _flush(self) -> None:
-        with self.hub.lock:
-            self._will_flush = False
-            for job in [j for j in self.hub._dirty if j.due <= time.monotonic()]: self.hub._flush(job)
-            if self.hub._dirty: self.flush_later()
+@patch
+def _flush(self:_Keeper) -> None:
+    with self.hub.lock:
+        self._will_flush = False
+        for job in [j for j in self.hub._dirty if j.due <= time.monotonic()]: self.hub._flush(job)
+        if self.hub._dirty: self.flush_later()
 
-    def close(self) -> None:
-        "End all subscriptions. On the loop."
-        for s in list(self.subscriptions): s._end('closed')
+@patch
+def close(self:_Keeper) -> None:
+    "End all subscriptions. On the loop."
+    for s in list(self.subscriptions): s._end('closed')
 
 # %% ../../nbs/extensions/sse.ipynb #20d4c4c8
 @patch

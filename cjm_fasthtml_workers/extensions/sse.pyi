@@ -275,14 +275,6 @@ class Subscription:
 
     async def __anext__(self) -> SSEEvent: ...
 
-    def close(self) -> None:
-        """Hear no more."""
-        ...
-
-    async def aclose(self) -> None:
-        """Hear no more."""
-        ...
-
     async def take(self) -> list[SSEEvent]:
         """The next events; none if it is over, or if it is time for a heartbeat."""
         ...
@@ -290,6 +282,14 @@ class Subscription:
     def _read(self) -> list[SSEEvent]: ...
 
     def _is_behind(self) -> bool: ...
+
+    def close(self) -> None:
+        """Hear no more."""
+        ...
+
+    async def aclose(self) -> None:
+        """Hear no more."""
+        ...
 
     def _end(self, reason: str) -> None: ...
 

@@ -35,6 +35,19 @@ def plugin_path(
         raise ValueError(f"{plugin.__qualname__} is inside a function: no worker can import it")
     return plugin if plugin.__module__ == '__main__' else f'{plugin.__module__}:{plugin.__qualname__}'
 
+# %% ../../nbs/managers/simple.ipynb #5a2c2002
+def _plugin_paths(plugins: Mapping[str, type | str], configs: Mapping[str, Any]) -> dict[str, type | str]:
+    if not plugins: raise ValueError("at least one plugin is needed")
+    paths = {name: plugin_path(p) for name, p in plugins.items()}
+    for name in configs:
+        if name not in paths: raise ValueError(f"a configuration for {name!r}, which is not a plugin")
+    return paths
+
+# %% ../../nbs/managers/simple.ipynb #5a2c2005
+def _entry_point(plugins: Mapping[str, type | str], supports_streaming: bool) -> Callable:
+    factory = functools.partial(PlainPluginManager, plugins)
+    return functools.partial(base_worker_process, plugin_manager_factory=factory, supports_streaming=supports_streaming)
+
 # %% ../../nbs/managers/simple.ipynb #5a1b0f01
 _MOST_KEPT = 10_000  # values and characters
 
@@ -76,12 +89,9 @@ class SimpleJobManager(BaseJobManager[SimpleJob]):
         on_start: str = 'run',  # Or 'paused': jobs wait until `resume`
         keep_params: bool = False,  # Whether small parameters stay with their job, so that it can be run again
     ):
-        if not plugins: raise ValueError("at least one plugin is needed")
         self._params: dict[str, dict[str, Any]] = {}
         self.keep_params = keep_params
-        self.plugins = {name: plugin_path(p) for name, p in plugins.items()}
-        for name in configs or {}:
-            if name not in self.plugins: raise ValueError(f"a configuration for {name!r}, which is not a plugin")
+        self.plugins: dict[str, type | str] = _plugin_paths(plugins, configs or {})
         super().__init__(worker_type, worker_type, supports_streaming, worker_config,
                          resource_manager=resource_manager, event_broadcaster=event_broadcaster,
                          job_store=job_store, on_start=on_start)
@@ -93,9 +103,7 @@ class SimpleJobManager(BaseJobManager[SimpleJob]):
 
     def get_worker_entry_point(self) -> Callable:
         "`base_worker_process` with these classes as plugins."
-        factory = functools.partial(PlainPluginManager, self.plugins)
-        return functools.partial(base_worker_process, plugin_manager_factory=factory,
-                                 supports_streaming=self.supports_streaming)
+        return _entry_point(self.plugins, self.supports_streaming)
 
     def create_job(self, /, plugin_id: str, **params: Any) -> SimpleJob:
         "A job with a random id; `params` are for the plugin."

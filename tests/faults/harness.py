@@ -98,7 +98,7 @@ class App:
     def err(self) -> str: return self.said(1)
 
     def until(self, text: str, timeout: float = 10, is_line: bool = True) -> str:
-        "stdout, as soon as a line of it has `text`: a whole line, since an unbuffered `print` writes each word by itself."
+        "stdout, as soon as a line of it has `text`; whole, since an unbuffered `print` writes each word by itself."
         deadline = time.monotonic() + timeout
         while True:
             code = self.popen.poll()   # before we look: what it said last counts

@@ -101,16 +101,16 @@ async def case_loop_hangs(ctx):
     async def other():
         begin = time.monotonic()
         jobs = [await m.start_job('echo', n=i) for i in range(20)]
-        for job in jobs: await m.wait_for_job(job.id, 5)
+        for job in jobs: await m.wait_for_job(job.id, 10)
         return [j.status for j in jobs], time.monotonic() - begin
     await ctx.ended(await ctx.start(m, 'echo'), 'completed')
     assert lease(m) is not None
     thread, out = elsewhere(other())
-    ctx.stall_limit = 3.0
-    time.sleep(1.2)   # noqa: ASYNC251  # this is the hang
-    await asyncio.to_thread(thread.join, 5)
+    ctx.stall_limit = 6.0
+    time.sleep(3.0)   # noqa: ASYNC251  # this is the hang
+    await asyncio.to_thread(thread.join, 10)
     (states, seconds), = out
-    assert states == ['completed'] * 20 and seconds < 1, seconds
+    assert states == ['completed'] * 20 and seconds < 2.5, seconds
     await asyncio.get_running_loop().shutdown_default_executor()
 
 def test_loop_hangs(): run_case(case_loop_hangs)
