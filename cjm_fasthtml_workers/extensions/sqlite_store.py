@@ -1043,6 +1043,14 @@ def _rows(con: sqlite3.Connection, where: str, values: Sequence[Any]) -> Iterabl
     for row in con.execute(f"SELECT {','.join(names)} FROM jobs WHERE {where}", values).fetchall():
         yield dict(zip(names, row))
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #b7c1d2e6
+@patch
+def _oldest(self:SQLiteJobStore) -> str:  # A time stamp: what ended before is too old
+    age = self.max_age_seconds
+    if age is None: return ''
+    try: return (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
+    except OverflowError: return ''   # before the year 1
+
 # %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3097
 _FINISHED_CHARS = 32 * 2**20   # of results that are loaded at the start
 
@@ -1253,13 +1261,6 @@ def _overdue(self:SQLiteJobStore, con: sqlite3.Connection) -> list[int]:
                         'LIMIT ?', (_MOST_FORGOTTEN,)).fetchall()
     limit = self._oldest()
     return [seq for i, (seq, ended) in enumerate(first) if i < n or ended < limit]
-
-@patch
-def _oldest(self:SQLiteJobStore) -> str:  # A time stamp: what ended before is too old
-    age = self.max_age_seconds
-    if age is None: return ''
-    try: return (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
-    except OverflowError: return ''   # before the year 1
 
 def _forget(con: sqlite3.Connection, seqs: list[int]) -> int:
     for table, column in (('chunks', 'job'), ('lines', 'job'), ('jobs', 'seq')):

@@ -231,6 +231,8 @@ class SQLiteJobStore:
 
     def _waiting(self, con: sqlite3.Connection, worker_type: str) -> list[StoredJob]: ...
 
+    def _oldest(self) -> str: ...
+
     def _load(self, con: sqlite3.Connection, seqs: Iterable[int]) -> list[StoredJob]: ...
 
     def _finished(self, con: sqlite3.Connection, worker_type: str, most: int, others: set[int]) -> list[StoredJob]:
@@ -290,8 +292,6 @@ class SQLiteJobStore:
     def _overdue(self, con: sqlite3.Connection) -> list[int]:
         """Jobs that ended first and are too many, or too long ago."""
         ...
-
-    def _oldest(self) -> str: ...
 
     def clear(self, worker_type: str) -> None:
         """Forget this manager's jobs that have ended. Done soon."""
