@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from fastcore.basics import patch
-from ..core.config import JobOptions as JobOptions
+from ..core.config import JobOptions as JobOptions, _check_int as _check_int, _check_number as _check_number, _check_word as _check_word
 from ..core.errors import ClassUnknown as ClassUnknown, JobNotFound as JobNotFound, NotStorable as NotStorable, StoreBusy as StoreBusy, StoreClosed as StoreClosed, StoreCorrupt as StoreCorrupt, StoreError as StoreError, StoreForeign as StoreForeign, StoreFull as StoreFull, StoreTooNew as StoreTooNew, StoreUnreachable as StoreUnreachable
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES, Fault as Fault, JobStatus as JobStatus
 from .json_values import Classes as Classes, is_small as is_small, made as made, storable as storable, storable_fields as storable_fields, unstored as unstored, unstored_fields as unstored_fields
@@ -230,6 +230,8 @@ class SQLiteJobStore:
         ...
 
     def _waiting(self, con: sqlite3.Connection, worker_type: str) -> list[StoredJob]: ...
+
+    def _oldest(self) -> str: ...
 
     def _load(self, con: sqlite3.Connection, seqs: Iterable[int]) -> list[StoredJob]: ...
 

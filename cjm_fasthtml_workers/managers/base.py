@@ -21,6 +21,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -249,6 +250,7 @@ async def start_job(
     if self._has_checks and (problem := await self._validate_resources(plugin_id, config)): raise RuntimeError(problem)
     job: Any = self.create_job(plugin_id, **kwargs)
     if job_options is None: job_options = _options_of(job)
+    elif not isinstance(job_options, JobOptions): raise TypeError(f"job_options is no JobOptions: {job_options!r}")
     job.priority, job.owner = job_options.priority, job_options.owner
     if job_options.metadata: job.metadata.update(job_options.metadata)
     if self._recovered: self._run_recovered()
@@ -793,7 +795,9 @@ def _handle_loading(self:BaseJobManager, message: dict[str, Any]) -> None:
 @patch
 def _handle_loaded(self:BaseJobManager, message: dict[str, Any]) -> None:
     record = self._book.find(message['job_id'])
-    if record is None or record.is_finished: return
+    if record is None or record.worker is None: return
+    self._note_loaded(record.worker, message)   # now: a job that is cancelled sends no result that would tell
+    if record.is_finished: return
     self._set_deadline(record.worker, record)
     record.job.status_message = ''
 
@@ -877,6 +881,7 @@ def _note_end(self:BaseJobManager, record: JobRecord, ending: _Ending) -> None:
     if ending.error is not None: ending.error = self._hide(ending.error)
     if ending.traceback is not None: ending.traceback = self._hide(ending.traceback)
     if self._may_retry(record, ending): return self._try_again(record)
+    if self._is_left(record, ending): return self._wait_again(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
     if self._store is not None: self._store_end(record, ending)
     elif self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
@@ -913,11 +918,22 @@ def _may_retry(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
 @patch
 def _try_again(self:BaseJobManager, record: JobRecord) -> None:
     pause = backoff_seconds(self.worker_config, record.job.attempt)
+    self._wait_again(record)
+    self._supervisor.call_later(pause, self._requeue, record)
+
+@patch
+def _wait_again(self:BaseJobManager, record: JobRecord) -> None:
     self._book.retry(record)
+    record.ending = None
     record.chunks.restart()
     if self._store is not None: self._store.note_waiting(record.job)
     self._tell('queued', record)
-    self._supervisor.call_later(pause, self._requeue, record)
+
+@patch
+def _is_left(self:BaseJobManager, record: JobRecord, ending: _Ending) -> bool:
+    "Whether the next app may run a job that this one stops with: as if this one had been killed."
+    return (self._store is not None and self._is_closing and ending.fault is Fault.INTERRUPTED
+            and record.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries)
 
 @patch
 def _requeue(self:BaseJobManager, record: JobRecord) -> None:
@@ -946,8 +962,19 @@ def _on_job_finished(
 def _run_hooks(self:BaseJobManager, record: JobRecord) -> None:
     cls, job = type(self), record.job
     if job.status == JobStatus.COMPLETED and cls._on_job_completed is not BaseJobManager._on_job_completed:
-        self._hooks.run(self._on_job_completed, job.id)
-    if cls._on_job_finished is not BaseJobManager._on_job_finished: self._hooks.run(self._on_job_finished, job.id)
+        self._hooks.run(self._call_hook, self._on_job_completed, record)
+    if cls._on_job_finished is not BaseJobManager._on_job_finished:
+        self._hooks.run(self._call_hook, self._on_job_finished, record)
+
+_hooked: ContextVar[JobRecord | None] = ContextVar('hooked', default=None)   # the job that a hook hears of
+
+@patch
+def _call_hook(self:BaseJobManager, hook: Callable[[str], Any], record: JobRecord) -> None:
+    token = _hooked.set(record)
+    try:
+        if asyncio.iscoroutine(found := hook(record.job.id)): self._hub.run_coroutine(found)
+    except BaseException: _log.exception("a hook failed: %s", hook.__name__)
+    finally: _hooked.reset(token)
 
 @patch
 def _after_job(self:BaseJobManager, handle: WorkerHandle, record: JobRecord) -> None:
@@ -1176,7 +1203,7 @@ def _make_stop(self:BaseJobManager, handle: WorkerHandle, record: JobRecord, end
         if handle.job is not record or handle.state != 'ready': return
         handle.stop_reason = reason
         if handle.waited is None: handle.waited = self._book.backlog()
-        self._note_end(record, ending)
+        if not self._is_left(record, ending): self._note_end(record, ending)   # else when the process is gone
         handle.stop(ask=False)
 
 # %% ../../nbs/managers/base.ipynb #2ed22c84
@@ -1380,6 +1407,7 @@ def _recover(self:BaseJobManager) -> None:
         self._book.add(record)
         if record.job.attempt > 1: self._go_on_with_lines(record)
     self._recovered = interrupted + waiting
+    if (loop := asyncio._get_running_loop()) is not None: loop.call_soon(self._run_recovered)
 
 @patch
 def _record_from(self:BaseJobManager, stored: StoredJob) -> JobRecord:
@@ -1395,12 +1423,16 @@ def _go_on_with_lines(self:BaseJobManager, record: JobRecord) -> None:
 @patch
 def _run_recovered(self:BaseJobManager) -> None:
     "Begin with what the last app left. On the loop, or before there is one."
-    if not self._recovered: return
+    if not self._recovered or self._is_closed: return
     with self._lock: records, self._recovered = self._recovered, []
     for record in records:
         if record.is_told: self._run_hooks(record)
         else: self._find_again(record)
     self._run_waiting()
+
+@patch
+def _run_if_on_loop(self:BaseJobManager) -> None:
+    if asyncio._get_running_loop() is not None: self._run_recovered()   # else a subclass may be in its `__init__`
 
 @patch
 def _find_again(self:BaseJobManager, record: JobRecord) -> None:
@@ -1417,6 +1449,7 @@ def _from_file(self:BaseJobManager, job_id: str) -> JobRecord | None:
 @patch
 def _known(self:BaseJobManager, job_id: str) -> JobRecord | None:
     record = self._book.find(job_id)
+    if record is None and (hooked := _hooked.get()) is not None and hooked.job.id == job_id: return hooked
     return self._from_file(job_id) if record is None and self._store is not None else record
 
 _LOOK_SECONDS = 0.25   # between two looks at a job of another app
@@ -1537,6 +1570,7 @@ def get_job(
     job_id:str  # Unique job identifier
 ) -> JobType | None:  # Job object or None
     "Get a job by ID."
+    if self._recovered: self._run_if_on_loop()
     record = self._known(job_id)
     return record.job if record is not None else None
 
@@ -1554,6 +1588,7 @@ def get_all_jobs(
     self:BaseJobManager
 ) -> list[JobType]:  # List of all jobs
     "Get all jobs, in the order in which they were started."
+    if self._recovered: self._run_if_on_loop()
     with self._lock: return [r.job for r in self._book.records()]
 
 @patch

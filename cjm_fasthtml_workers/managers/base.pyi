@@ -17,6 +17,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic
 from fastcore.basics import patch, patch_to
@@ -283,6 +284,12 @@ class BaseJobManager(ABC, Generic[JobType]):
 
     def _try_again(self, record: JobRecord) -> None: ...
 
+    def _wait_again(self, record: JobRecord) -> None: ...
+
+    def _is_left(self, record: JobRecord, ending: _Ending) -> bool:
+        """Whether the next app may run a job that this one stops with: as if this one had been killed."""
+        ...
+
     def _requeue(self, record: JobRecord) -> None:
         """The pause before another attempt is over."""
         ...
@@ -296,6 +303,8 @@ class BaseJobManager(ABC, Generic[JobType]):
         ...
 
     def _run_hooks(self, record: JobRecord) -> None: ...
+
+    def _call_hook(self, hook: Callable[[str], Any], record: JobRecord) -> None: ...
 
     def _after_job(self, handle: WorkerHandle, record: JobRecord) -> None: ...
 
@@ -438,6 +447,8 @@ class BaseJobManager(ABC, Generic[JobType]):
     def _run_recovered(self) -> None:
         """Begin with what the last app left. On the loop, or before there is one."""
         ...
+
+    def _run_if_on_loop(self) -> None: ...
 
     def _find_again(self, record: JobRecord) -> None: ...
 
@@ -686,6 +697,7 @@ def _text_or_none(text: Any) -> str | None: ...
 _RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
 
 def _quarantined(record: JobRecord, ending: _Ending) -> _Ending: ...
+_hooked: ContextVar[JobRecord | None] = ContextVar('hooked', default=None)
 _MAX_LINE = 8192
 _MOST_LINES = 100
 
