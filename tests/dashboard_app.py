@@ -115,6 +115,10 @@ def make_app(vendor: str = '', style: str = 'pico', owners: bool = False, severa
     async def cards(start: int, count: int):
         return Titled('Cards', *[JobCard(j) for j in first.get_all_jobs()[start:start + count]])
 
+    @rt('/newest')
+    async def newest(count: int):
+        return Titled('Newest', *[JobCard(j, jobs.look) for j in reversed(first.get_all_jobs()[-count:])])
+
     @rt('/stats')
     async def stats(): return JSONResponse(first.get_stats() | {'streams': jobs.watch.hub.subscribers})
 

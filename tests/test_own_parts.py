@@ -1,16 +1,19 @@
 """What an app's own functions do to the pages that call them: they fail, they take their time, they say odd things."""
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from fasthtml.common import FastHTML, P, to_xml
+from fasthtml.common import FastHTML, P, fast_app, to_xml
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from cjm_fasthtml_workers.core.config import JobOptions
 from cjm_fasthtml_workers.core.protocol import JobStatus
 from cjm_fasthtml_workers.extensions import dashboard
-from cjm_fasthtml_workers.extensions.dashboard import JobRoutes, job_routes
+from cjm_fasthtml_workers.extensions.dashboard import JobCard, JobRoutes, job_routes
 from cjm_fasthtml_workers.extensions.live import HtmlPart, View
 from cjm_fasthtml_workers.managers.jobs import BaseJob
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
@@ -145,3 +148,64 @@ async def test_a_place_in_the_backlog_is_counted_again(manager: SimpleJobManager
     async with asyncio.timeout(30):
         while 'It is next.' not in await sentence(): await asyncio.sleep(0.05)
     routes.watch.stop()
+
+
+# --- Apps within apps ---
+
+async def test_an_app_below_another_leads_nobody_out_of_it(manager: SimpleJobManager) -> None:
+    inner = FastHTML(default_hdrs=False, canonical=False, secret_key='tests')
+    routes = job_routes(manager, root='sub/')
+    routes.to_app(inner)
+
+    @inner.route('/card')
+    def card(): return JobCard(job, routes.look)
+
+    job = await manager.start_job('talker', count=1)
+    transport = httpx.ASGITransport(Starlette(routes=[Mount('/sub', inner)]), client=('127.0.0.1', 1))
+    async with httpx.AsyncClient(transport=transport, base_url='http://localhost',
+                                 headers={'accept': 'text/html'}) as me:
+        for path in ('/sub/jobs', f'/sub/jobs/{job.id}', '/sub/jobs/nobody', '/sub/card'):
+            page = (await me.get(path)).text
+            links = re.findall(r'(?:href|src|action|hx-get|hx-post|data-jobs)="([^"]*)"', page)
+            assert links and all(link.startswith('/sub/jobs') for link in links), (path, links)
+            for link in re.findall(r'(?:href|src|hx-get)="(/[^"]*)"', page):
+                assert (await me.get(link)).status_code == 200, link
+        again = await me.post(f'/sub/jobs/{job.id}/cancel')
+        assert again.headers['location'] == f'/sub/jobs/{job.id}?said=cancelled' and job.status == JobStatus.CANCELLED
+        assert (await me.post('/sub/jobs/-/clear')).headers['location'] == '/sub/jobs?said=cleared'
+    with pytest.raises(ValueError, match='root'): job_routes(manager, root='https://evil.example')
+
+
+async def test_one_lifespan_for_two_managers() -> None:
+    two = [SimpleJobManager(PLUGINS, name, on_start='paused') for name in ('one', 'two')]
+    async def lifespan(app):
+        async with two[0].lifespan(app), two[1].lifespan(app): yield
+    app, rt = fast_app(lifespan=lifespan, secret_key='tests')
+    async with app.router.lifespan_context(app): assert not any(m.is_closed for m in two)
+    assert all(m.is_closed for m in two)
+
+
+async def test_what_is_cleared_leaves_the_lists_of_others_at_once(manager: SimpleJobManager) -> None:
+    "Clearing is no event of a manager, so the streams are told by the page that does it"
+    job = await manager.start_job('talker', count=1)
+    await manager.cancel_job(job.id)
+    routes, me = serve(manager)
+    heard = routes.watch.hub.subscribe()
+    await anext(heard)
+    async with me: assert (await me.post('/jobs/-/clear')).status_code == 303
+    assert (await asyncio.wait_for(anext(heard), 5)).name == 'changed' and manager.get_all_jobs() == []
+    heard.close()
+
+
+async def test_a_card_offers_again_what_its_job_offers(manager: SimpleJobManager) -> None:
+    "Also when the page is loaded again, and never because an app's own function fails"
+    def fails(manager, job): raise KeyError(job.id)
+    forgetful = SimpleJobManager(PLUGINS, 'forgetful', on_start='paused')
+    job, other = await manager.start_job('talker', count=1), await forgetful.start_job('talker', count=1)
+    routes = job_routes([manager, forgetful])
+    assert 'Run again' not in to_xml(JobCard(job, routes.look))
+    for m, j in ((manager, job), (forgetful, other)): await m.cancel_job(j.id)
+    offered = [[word in to_xml(JobCard(j, r.look)) for j in (job, other)] for word in ('Run again', 'Cancelled')
+               for r in (routes, job_routes([manager, forgetful], restart=fails))]
+    assert offered == [[True, False], [False, False], [True, True], [True, True]]
+    await forgetful.aclose()

@@ -66,7 +66,10 @@ def test_ten_lines(folder):
 
 def test_pages(folder):
     with serving(folder, 'pages.py') as url:
-        job = re.search('href="(/jobs/[0-9a-f]+)"', get(f'{url}/', limit=30))[1]
+        get(f'{url}/', limit=30)
+        card = urllib.request.urlopen(f'{url}/shout', b'text=so+much+depends+upon', timeout=30).read().decode()
+        job = re.search('href="(/jobs/[0-9a-f]+)"', card)[1]
+        for _ in range(2): assert get(f'{url}/', limit=1).count(f'href="{job}"') == 1   # a refresh starts nothing
         deadline = time.monotonic() + 30
         while 'SO MUCH DEPENDS UPON' not in (page := get(url + job, limit=1)):
             assert time.monotonic() < deadline, page

@@ -2,6 +2,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -182,6 +183,66 @@ def test_the_job_that_ran_is_interrupted_or_waits_again_and_hooks_hear_of_it(tmp
             assert await m.cancel_job(again.id)
         assert store.get(again.id).job.status == 'cancelled'
     asyncio.run(main())
+
+def test_a_job_that_may_run_again_waits_for_the_next_app(tmp_path):
+    async def first():
+        m = manager_of(tmp_path)
+        jobs = [await m.start_job('worky', nonce=n * 8, seconds=60, job_options=JobOptions(max_retries=r))
+                for n, r in (('a', 0), ('b', 1))]
+        ran = tmp_path/'ran'
+        await until(lambda: ran.exists() and ran.read_text().count('ran') == 2)
+        waiter = asyncio.create_task(m.wait_for_job(jobs[1].id))
+        await asyncio.wait_for(m.aclose(), SECONDS)
+        with pytest.raises(ManagerClosed): await waiter
+        assert [(j.status, j.fault, j.attempt) for j in jobs] == [('failed', 'interrupted', 1), ('pending', None, 2)]
+        return [j.id for j in jobs]
+    async def second(lost, again):
+        m = manager_of(tmp_path)
+        ran = tmp_path/'ran'
+        await until(lambda: ran.read_text().count('ran') == 3)   # nobody has asked it for anything
+        assert m.get_job(lost).fault == 'interrupted' and m.get_job(again).status == 'running'
+        await asyncio.wait_for(m.aclose(), SECONDS)
+        job = m.get_job(again)
+        assert (job.status, job.fault, job.attempt) == ('failed', 'interrupted', 2)   # no more attempts
+    asyncio.run(second(*asyncio.run(first())))
+
+def test_a_manager_made_before_the_loop_begins_with_a_look_at_its_jobs(tmp_path):
+    async def first():
+        m = manager_of(tmp_path, on_start='paused')
+        job = await m.start_job('worky', nonce='aaaabbbb')
+        await m.aclose()
+        return job.id
+    job_id = asyncio.run(first())
+    m = manager_of(tmp_path)
+    assert m.get_job(job_id).status == 'pending'
+    async def second():
+        await until(lambda: m.get_job(job_id).status == 'completed')
+        await m.aclose()
+    asyncio.run(second())
+
+@pytest.mark.parametrize('limit', [{'max_finished': 2}, {'max_age_seconds': .2}], ids=lambda d: next(iter(d)))
+def test_what_the_store_need_not_keep_is_not_shown(tmp_path, limit):
+    def manager(**kwargs):
+        store = SQLiteJobStore(tmp_path/'jobs.db', **kwargs)
+        return SimpleJobManager({'echo': 'tests.store_app:Echo'}, job_store=store)
+    async def main():
+        m = manager()
+        ids = [(await m.wait_for_job((await m.start_job('echo', text='a')).id)).id for _ in range(4)]
+        await m.aclose()
+        await asyncio.sleep(.2)   # they become too old
+        m = manager(**limit)
+        left = ids[2:] if 'max_finished' in limit else []
+        assert [j.id for j in m.get_all_jobs()] == left
+        await until(lambda: m.job_store.counts() == ({'completed': 2} if left else {}))
+        assert [m.get_job(i) is not None for i in ids] == [i in left for i in ids]
+        await m.aclose()
+    asyncio.run(main())
+
+@pytest.mark.parametrize('wrong', [{'synchronous': 'SOMETIMES'}, {'max_finished': -1}, {'max_age_seconds': math.nan},
+                                   {'busy_seconds': -1}, {'patience_seconds': None}], ids=lambda d: next(iter(d)))
+def test_a_store_names_the_parameter_that_is_nonsense(tmp_path, wrong):
+    with pytest.raises((TypeError, ValueError), match=next(iter(wrong))): SQLiteJobStore(tmp_path/'jobs.db', **wrong)
+    assert not list(tmp_path.iterdir())
 
 def test_a_locked_file_holds_up_neither_loop_nor_shutdown(tmp_path):
     async def main():

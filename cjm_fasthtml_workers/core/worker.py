@@ -267,7 +267,7 @@ def _load_for(worker: _Worker, job: JobContext, name: str) -> None:
     job.is_loading = True
     job.tell(WorkerResponseType.LOADING)
     worker.load(name)
-    job.tell(WorkerResponseType.LOADED)
+    job.tell(WorkerResponseType.LOADED, loaded=list(worker.loaded), changes=worker.changes)
     job.is_loading = False
 
 def _call(worker: _Worker, job: JobContext, name: str, params: dict[str, Any], stream: bool) -> Any:

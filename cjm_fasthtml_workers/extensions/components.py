@@ -91,6 +91,7 @@ class Look:
     classes: Mapping[str, str] = field(default_factory=dict)  # Part -> classes; or 'part-status' for one status
     manager: str = ''  # Which manager the jobs are of, if the routes serve several
     page_of: Callable[[BaseJob], str | None] | None = None  # The app's own page of a job; None: that of the routes
+    can_retry: Callable[[BaseJob], bool] | None = None  # Whether a job could be run again; None: not known here
 
     def cls(self, part: str, variant: str = '') -> str:
         "The classes of a part."
@@ -116,8 +117,8 @@ class Look:
 # %% ../../nbs/extensions/components.ipynb #8f97f188
 DAISYUI: dict[str, str] = {
     'badge': 'badge badge-ghost', 'badge-running': 'badge badge-info', 'badge-completed': 'badge badge-success',
-    'badge-failed': 'badge badge-error', 'badge-pending': 'badge badge-warning', 'badge-ready': 'badge badge-info',
-    'badge-starting': 'badge badge-warning', 'button': 'btn btn-sm',
+    'badge-failed': 'badge badge-error', 'badge-pending': 'badge badge-warning', 'badge-ready': 'badge badge-success',
+    'badge-busy': 'badge badge-info', 'badge-starting': 'badge badge-warning', 'button': 'btn btn-sm',
     'danger': 'btn btn-sm jobs-warn', 'card': 'card card-border bg-base-100 jobs-card',
     'table': 'table jobs-rows', 'tab': 'btn btn-sm btn-ghost', 'tab-on': 'btn btn-sm btn-active',
     'error': 'alert alert-error alert-soft jobs-stack jobs-warn', 'field': 'input', 'field-select': 'select',
@@ -235,7 +236,8 @@ def JobStatus(
 ) -> FT:
     "State and sentence of a job."
     look = look or Look()
-    sentence = Span(sentence_of(job, mask, ahead), cls=look.cls('sentence'))
+    sentence = Span(sentence_of(job, mask, ahead), cls=look.cls('sentence'),
+                    aria_live='off' if job.status == Status.RUNNING else None)   # a bar has ten words a second
     return Div(Badge(job.status, look), sentence, cls=look.cls('status'), id=look.dom_id(job, 'status'),
                role='status', aria_atomic='true', data_status=_known(job.status),
                **_live('status', job, look, live))
@@ -261,10 +263,10 @@ def JobProgress(
 # %% ../../nbs/extensions/components.ipynb #6eac6030
 def JobText(
     job: BaseJob,
+    look: Look | None = None,
     text: str | None = None,  # What is known of it already
     at: str = '',  # Up to where, from the routes
     dropped: bool = False,  # Whether its beginning is gone
-    look: Look | None = None,
     kind: str = 'text'  # Or 'log'
 ) -> FT:
     "The text of a job, as it is made."
@@ -272,7 +274,8 @@ def JobText(
     label = 'Text of the job' if kind == 'text' else 'Log of the job'
     live = live_attrs(kind, look.key(job), look) if text is None or not is_finished(job) else {}
     note = P('The beginning is not kept any more.', cls=look.cls('hint'), data_dropped=True, hidden=not dropped)
-    pre = Pre(_preformatted(clean(text or '')), tabindex='0', role='log', aria_label=label, cls=look.cls(kind))
+    pre = Pre(_preformatted(clean(text or '')), tabindex='0', role='log', aria_label=label, cls=look.cls(kind),
+              aria_live='off' if kind == 'log' else None)
     return Div(note, pre, id=look.dom_id(job, kind), data_keep=True, data_at=at, data_over=is_finished(job),
                cls=look.cls('box'), **live)
 
@@ -328,19 +331,20 @@ def JobCard(
     at: str = '',
     has_text: bool = True,  # Whether the job streams
     can_cancel: bool = True,
-    can_retry: bool = False,
+    can_retry: bool | None = None,  # None: if the routes know its parameters
     live: bool = True,
     mask: Callable[[str], str] = mask_known,
     ahead: int | None = None
 ) -> FT:
     "A job with its state, its progress, its text and its buttons."
     look = look or Look()
+    if can_retry is None: can_retry = is_finished(job) and look.can_retry is not None and look.can_retry(job)
     title = A(title_of(job), href=look.page(job), cls=look.cls('name'))
     head = Header(title, Small(Elapsed(job.started_at, job.completed_at), cls=look.cls('hint')), cls=look.cls('head'))
     error = P(mask(clean(job.error, 1000)), cls=look.cls('error')) if job.error and job.status == Status.FAILED else ''
     status, progress = JobStatus(job, look, False, mask, ahead), JobProgress(job, look, live=False)
     return Article(head, status, progress, error,
-                   JobText(job, text, at, look=look) if has_text else '',
+                   JobText(job, look, text, at) if has_text else '',
                    Footer(JobActions(job, look, can_cancel, can_retry, live=False), cls=look.cls('foot')),
                    cls=look.cls('card'), id=look.dom_id(job, 'card'), aria_label=clean(f'Job {title_of(job)}', 100),
                    **_live('card' if has_text else 'brief', job, look, live))

@@ -10,6 +10,7 @@ __all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'secrets_of', 'd
 # %% ../../nbs/extensions/dashboard.ipynb #7673210f
 import asyncio
 import inspect
+import logging
 import re
 import secrets
 import time
@@ -31,6 +32,7 @@ from ..core.config import JobOptions
 from ..core.errors import JobQueueFull, WorkersError
 from ..core.masking import secret_values
 from ..core.protocol import TERMINAL_STATUSES
+from ..core.protocol import JobStatus as Status
 from ..core.worker import error_line
 from .components import DAISYUI, MONSTERUI  # noqa: F401
 from .components import (CancelButton, JobActions, JobCard, JobProgress,
@@ -47,6 +49,7 @@ from .sse import EventResponse, SSEEvent, SSEFrame
 from ..managers.base import BaseJobManager
 from ..managers.jobs import BaseJob, is_finished
 
+_log = logging.getLogger(__name__)
 _all_ = ['DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus',
          'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
@@ -113,11 +116,11 @@ def _without_bodies(inner: Any) -> Any:
 # %% ../../nbs/extensions/dashboard.ipynb #5a2c4011
 class JobRoutes(APIRouter):
     "The routes, as made by `job_routes`."
-    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits):
+    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits, root: str = ''):
         super().__init__()
         self.managers: dict[str, BaseJobManager] = _keyed(managers)
         self.guard, self.limits = guard, limits
-        self.look: Look = Look(prefix)
+        self.look: Look = Look(root + prefix)
         self.epoch: str = secrets.token_hex(6)
         self.title: str = 'Jobs'
         self.per_page: int = 25
@@ -142,7 +145,7 @@ class JobRoutes(APIRouter):
         names = {r[3] for r in self.routes}
         for route in app.router.routes:
             if getattr(route, 'name', None) in names: route.app = _without_bodies(route.app)
-        app.hdrs.extend(live_headers(self.prefix))
+        app.hdrs.extend(live_headers(self.look.prefix))
 
 # %% ../../nbs/extensions/dashboard.ipynb #5a2c4012
 @patch
@@ -153,6 +156,19 @@ def _take_samples(self:JobRoutes) -> None:
     if time.monotonic() - self._sampled_at < self.samples.seconds: return
     self._sampled_at = time.monotonic()
     self.samples.take([w.get('pid') for m in self.managers.values() for w in m.get_stats()['workers']])
+
+@patch
+def knows_params(self:JobRoutes,
+    job: BaseJob,
+    manager: BaseJobManager | None = None  # Whose it is; None: is looked up
+) -> bool:
+    "Whether this job could be run again."
+    known = [m for m in self.managers.values() if m.get_job(job.id) is not None] if manager is None else [manager]
+    known.sort(key=lambda m: m.get_job(job.id) is not job)   # two managers may have the same id
+    try: return bool(known) and self.restart(known[0], job) is not None
+    except Exception:   # an app's own code, asked for every card
+        _log.exception("restart failed for job %r; it is not offered again", job.id)
+        return False
 
 # %% ../../nbs/extensions/dashboard.ipynb #5f395db2
 def job_routes(
@@ -169,16 +185,19 @@ def job_routes(
     layout: Layout = default_layout,  # (title, *content) -> page; for the app's own frame
     per_page: int = 25,  # Jobs in the list at once
     parts: Mapping[str, Render] | None = None,  # Name -> (job) -> FT: the app's own, for `JobRoutes.live`
-    page_of: Callable[[BaseJob], str | None] | None = None  # Where the app's own page of a job is
+    page_of: Callable[[BaseJob], str | None] | None = None,  # Where the app's own page of a job is
+    root: str = ''  # What a browser has before the prefix: a mount, or what a proxy takes off
 ) -> JobRoutes:  # An `APIRouter`: `.to_app(app)`
     "Pages for the jobs of a manager."
     managers = [manager] if isinstance(manager, BaseJobManager) else list(manager)
     prefix = '/' + prefix.strip('/')
     if not managers: raise ValueError("at least one manager is needed")
     if not re.fullmatch(r'(/[A-Za-z0-9_.~-]+)+', prefix): raise ValueError(f"a prefix is like '/jobs', not {prefix!r}")
+    root = '/' + root.strip('/') if root.strip('/') else ''
+    if not re.fullmatch(r'(/[A-Za-z0-9_.~-]+)*', root): raise ValueError(f"a root is like '/sub', not {root!r}")
     guard = Guard(authorize, owner_of, tuple(o.rstrip('/') for o in origins))
-    routes = JobRoutes(managers, prefix, guard, limits or Limits())
-    routes.look = Look(prefix, dict(classes or {}), page_of=page_of)
+    routes = JobRoutes(managers, prefix, guard, limits or Limits(), root)
+    routes.look = replace(routes.look, classes=dict(classes or {}), page_of=page_of, can_retry=routes.knows_params)
     for name in parts or {}:
         is_word = re.fullmatch(r'[a-z][a-z0-9_-]*', name)
         if name in _TAKEN or not is_word: raise ValueError(f"a part cannot be called {name!r}")
@@ -210,9 +229,9 @@ def _refusal(self:JobRoutes, request: Request, refused: Refused) -> Response | F
     headers = _PRIVATE | ({'retry-after': '5'} if refused.status == 429 else {})
     if not _wants_page(request): return PlainTextResponse(refused.text, refused.status, headers)
     title = _REFUSALS.get(refused.status, 'Not for you')
-    content = A('All jobs', href=self.prefix, cls='jobs-back'), H1(title), P(refused.text)
+    content = A('All jobs', href=self.look.prefix, cls='jobs-back'), H1(title), P(refused.text)
     if refused.status not in (401, 403): return FtResponse(self.layout(title, *content), refused.status, headers)
-    style, body = live_headers(self.prefix)[0], Main(*content, cls='jobs-page')
+    style, body = live_headers(self.look.prefix)[0], Main(*content, cls='jobs-page')
     head = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>')
     return HTMLResponse(f'{head}{to_xml(style)}</head><body>{to_xml(body)}</body></html>', refused.status, headers)
@@ -341,7 +360,7 @@ _JOB_PARTS: dict[str, Callable[..., FT]] = {
 async def _may_what(self:JobRoutes, visitor: Visitor, manager: BaseJobManager, job: BaseJob) -> dict[str, bool]:
     "Which buttons a job has for this visitor."
     can_cancel = not is_finished(job) and await self.guard.may(visitor, Action.CANCEL, job)
-    can_retry = (is_finished(job) and self.restart(manager, job) is not None
+    can_retry = (is_finished(job) and self.knows_params(job, manager)
                  and await self.guard.may(visitor, Action.RETRY, job))
     return {'can_cancel': can_cancel, 'can_retry': can_retry}
 
@@ -397,8 +416,15 @@ async def _render_workers(self:JobRoutes, request: Request, key: str) -> FT:
         try: return bool(await self.guard.enter(request, action))
         except Refused: return False
     title = f'Workers of {key}' if key else 'Workers'
-    return WorkerPanel(self.managers[key].get_stats(), self.plugins(key), self.samples.of, self.look_of(key), title,
+    return WorkerPanel(_busy_too(self.managers[key]), self.plugins(key), self.samples.of, self.look_of(key), title,
                        await may(Action.UNLOAD), await may(Action.RELOAD))
+
+def _busy_too(manager: BaseJobManager) -> dict[str, Any]:
+    "The stats of a manager; a worker that runs a job is not ready but busy."
+    stats = manager.get_stats()
+    busy = {job.worker_pid for job in manager.get_all_jobs() if job.status == Status.RUNNING}
+    workers = [w | {'state': 'busy'} if w['state'] == 'ready' and w['pid'] in busy else w for w in stats['workers']]
+    return stats | {'workers': workers}
 
 # %% ../../nbs/extensions/dashboard.ipynb #7be000ad
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
@@ -536,7 +562,7 @@ async def _text_component(self:JobRoutes, part: TextPart) -> FT | None:
     slug, _, of = key.partition('.')
     found, text = self.find(slug, of), await part.read(None)
     if found is None or text is None: return None
-    return JobText(found[2], text.text, f'{self.epoch}.{text.at}', text.is_cut, self.look_of(of), kind)
+    return JobText(found[2], self.look_of(of), text.text, f'{self.epoch}.{text.at}', text.is_cut, kind)
 
 # %% ../../nbs/extensions/dashboard.ipynb #5a2c4056
 _SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.',
@@ -557,7 +583,7 @@ async def _list(self:JobRoutes, request: Request) -> Any:
     self.watch.start()
     query, many = JobQuery.of(request.query_params), len(self.managers) > 1
     table = await self._render_table(visitor, query)
-    clear = PostButton('Clear finished', f'{self.prefix}/-/clear', self.look, id='jobs-clear')
+    clear = PostButton('Clear finished', f'{self.look.prefix}/-/clear', self.look, id='jobs-clear')
     try: await self.guard.enter(request, Action.CLEAR)
     except Refused: clear = ''
     try:
@@ -581,12 +607,12 @@ async def _show(self:JobRoutes, request: Request) -> Any:
     text, log = await read_text(manager, job.id), await read_log(manager, job.id, mask=mask_known)
     if text is None or log is None: raise Refused(404, _GONE)
     def grown(kind: str, read: TextRead) -> FT:
-        return JobText(job, read.text, f'{self.epoch}.{read.at}', read.is_cut, look, kind)
+        return JobText(job, look, read.text, f'{self.epoch}.{read.at}', read.is_cut, kind)
     result = JobResult(job, look, is_open=not text.text)
     main = Div(JobError(job, look), JobProgress(job, look), grown('text', text), result,
                Section(H2('Log'), grown('log', log), aria_label='Log', cls='jobs-logs'))
     name, status = title_of(job), JobStatus(job, look, ahead=self.ahead_of(job, self._key_of(manager)))
-    return self._page(name, A('All jobs', href=self.prefix, cls='jobs-back'), _flash(request),
+    return self._page(name, A('All jobs', href=self.look.prefix, cls='jobs-back'), _flash(request),
                       Div(H1(name), JobActions(job, look, **can), cls='jobs-top'), status,
                       Div(main, Aside(H2('Details', cls='jobs-title'), JobFacts(job, look)), cls='jobs-columns'))
 
@@ -604,7 +630,7 @@ def _as_header(url: str) -> str: return quote(url, safe=":/%#?=@[]!$&'()*+,;~") 
 @patch
 def _answer(self:JobRoutes, request: Request, said: str, where: str = '', moves: bool = False) -> Response:
     "What an action came to."
-    where = where or self.prefix
+    where = where or self.look.prefix
     if 'hx-request' in request.headers:
         move = {'hx-redirect': _as_header(where)} if moves else {}
         return PlainTextResponse(_SAID.get(said, ''), headers=_PRIVATE | move)
@@ -661,6 +687,8 @@ async def _clear(self:JobRoutes, request: Request) -> Response:
     if not all(job.id in seen for job in finished) or not await self._owns_file(visitor):
         raise Refused(403, 'Some of the finished jobs are of others: only who may see all of them can clear them.')
     for m in self.managers.values(): m.clear_completed_jobs()
+    self._elsewhere.clear()
+    self.watch.tell()   # no manager has an event for it
     return self._answer(request, 'cleared')
 
 # %% ../../nbs/extensions/dashboard.ipynb #5a2c4071

@@ -3,6 +3,7 @@
 __all__ = ['Layout', 'Restart', 'Render', 'restart_parameters', 'secrets_of', 'default_layout', 'JobRoutes', 'job_routes', 'DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 import asyncio
 import inspect
+import logging
 import re
 import secrets
 import time
@@ -22,6 +23,7 @@ from ..core.config import JobOptions as JobOptions
 from ..core.errors import JobQueueFull as JobQueueFull, WorkersError as WorkersError
 from ..core.masking import secret_values as secret_values
 from ..core.protocol import TERMINAL_STATUSES as TERMINAL_STATUSES
+from ..core.protocol import JobStatus as Status
 from ..core.worker import error_line as error_line
 from .components import DAISYUI as DAISYUI, MONSTERUI as MONSTERUI
 from .components import CancelButton as CancelButton, JobActions as JobActions, JobCard as JobCard, JobProgress as JobProgress, JobStatus as JobStatus, JobText as JobText, Look as Look, PostButton as PostButton, clean as clean, hide_secrets_of as hide_secrets_of, id_of as id_of, live_attrs as live_attrs, mask_known as mask_known, slug_of as slug_of, title_of as title_of
@@ -32,6 +34,7 @@ from .panels import Entry as Entry, JobError as JobError, JobFacts as JobFacts, 
 from .sse import EventResponse as EventResponse, SSEEvent as SSEEvent, SSEFrame as SSEFrame
 from ..managers.base import BaseJobManager as BaseJobManager
 from ..managers.jobs import BaseJob as BaseJob, is_finished as is_finished
+_log = logging.getLogger(__name__)
 _all_ = ['DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus', 'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 _BASE_FIELDS = {f.name for f in fields(BaseJob)}
 
@@ -79,7 +82,7 @@ class JobRoutes(APIRouter):
     _elsewhere: dict[str, tuple[float, list[BaseJob]]]
     prefix: str
 
-    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits): ...
+    def __init__(self, managers: Sequence[BaseJobManager], prefix: str, guard: Guard, limits: Limits, root: str=''): ...
 
     def to_app(self, app: FastHTML) -> None:
         """Add the routes to `app`, and what live components need to its pages."""
@@ -88,6 +91,10 @@ class JobRoutes(APIRouter):
     def look_of(self, key: str) -> Look: ...
 
     def _take_samples(self) -> None: ...
+
+    def knows_params(self, job: BaseJob, manager: BaseJobManager | None=None) -> bool:
+        """Whether this job could be run again."""
+        ...
 
     def _refusal(self, request: Request, refused: Refused) -> Response | FtResponse: ...
 
@@ -197,7 +204,7 @@ class JobRoutes(APIRouter):
 
     async def _reload(self, request: Request) -> Response: ...
 
-def job_routes(manager: BaseJobManager | Sequence[BaseJobManager], prefix: str='/jobs', authorize: Callable[..., Any] | None=None, *, owner_of: Callable[[Request], Any] | None=None, origins: Collection[str]=(), limits: Limits | None=None, restart: Restart | None=None, classes: Mapping[str, str] | None=None, title: str='Jobs', layout: Layout=default_layout, per_page: int=25, parts: Mapping[str, Render] | None=None, page_of: Callable[[BaseJob], str | None] | None=None) -> JobRoutes:
+def job_routes(manager: BaseJobManager | Sequence[BaseJobManager], prefix: str='/jobs', authorize: Callable[..., Any] | None=None, *, owner_of: Callable[[Request], Any] | None=None, origins: Collection[str]=(), limits: Limits | None=None, restart: Restart | None=None, classes: Mapping[str, str] | None=None, title: str='Jobs', layout: Layout=default_layout, per_page: int=25, parts: Mapping[str, Render] | None=None, page_of: Callable[[BaseJob], str | None] | None=None, root: str='') -> JobRoutes:
     """Pages for the jobs of a manager."""
     ...
 _GONE = 'There is no such job here. It may have been cleared, or the app was started anew.'
@@ -219,6 +226,10 @@ def _places(manager: BaseJobManager) -> dict[str, int]: ...
 _EVERY = {'facts': 0.2, 'card': 0.1, 'brief': 0.1}
 _OWN_EVERY = 0.2
 _JOB_PARTS: dict[str, Callable[..., FT]] = {'progress': JobProgress, 'cancel': CancelButton, 'facts': JobFacts, 'error': JobError}
+
+def _busy_too(manager: BaseJobManager) -> dict[str, Any]:
+    """The stats of a manager; a worker that runs a job is not ready but busy."""
+    ...
 _KINDS = {*_JOB_PARTS, 'status', 'result', 'actions', 'card', 'brief', 'text', 'log', 'table', 'workers'}
 _FORMS = [form + end for form in ('cancel', 'row-cancel', 'retry') for end in ('', '-form', '-button', '-form-button')]
 _TAKEN: set[str] = {*_KINDS, *_FORMS, 'row', 'trace', 'result-box'}

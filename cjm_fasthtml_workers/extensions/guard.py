@@ -8,6 +8,7 @@ __all__ = ['EVERYBODY', 'Authorize', 'OwnerOf', 'Action', 'Refused', 'is_local',
 # %% ../../nbs/extensions/guard.ipynb #b6b9f3c0
 import ipaddress
 import logging
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
@@ -49,7 +50,9 @@ class Refused(Exception):
         self.status, self.text, self.response = status, text, response
 
 # %% ../../nbs/extensions/guard.ipynb #886e07e6
-_FORWARDED = ('forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip', 'via')
+_FORWARDED = ('forwarded', 'x-forwarded', 'x-real-ip', 'x-original-', 'x-client-ip', 'x-cluster-', 'true-client-ip',
+              'cf-', 'via')   # how names begin that only a proxy adds
+_PLAIN_HOST = re.compile(r'([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]{1,5})?')
 
 def _is_loopback(host: str) -> bool:
     try: address = ipaddress.ip_address(host.strip('[]').partition('%')[0])
@@ -58,16 +61,17 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 def _is_local_name(host: str) -> bool:
-    try: name = urlsplit(f'//{host}').hostname or ''
-    except ValueError: return False
-    name = name.rstrip('.')
+    found = _PLAIN_HOST.fullmatch(host)
+    if found is None: return False
+    name = found[1].lower().strip('[]').rstrip('.')
     return _is_loopback(name) or name.endswith('.localhost') or (bool(name) and not set('.:') & set(name))
 
 def is_local(
     request: Request
 ) -> bool:
     "Whether it comes from this machine, from no proxy, and to a name that only this machine could have."
-    if any(name in request.headers for name in _FORWARDED): return False
+    if any(name.startswith(_FORWARDED) for name in request.headers): return False
+    if request.scope.get('http_version') == '1.0': return False
     return (request.client is not None and _is_loopback(request.client.host)
             and _is_local_name(request.headers.get('host', '')))
 
@@ -77,8 +81,11 @@ _FORM_TYPES = ('application/x-www-form-urlencoded', 'multipart/form-data')
 
 def _is_own_origin(request: Request, origin: str, origins: Collection[str]) -> bool:
     if origin.rstrip('/') in origins: return True
-    try: return urlsplit(origin).netloc.lower() == request.headers.get('host', '').lower() != ''
+    try: parts = urlsplit(origin)
     except ValueError: return False
+    if parts.netloc.lower() != request.headers.get('host', '').lower() or not parts.netloc: return False
+    return parts.scheme == request.scope.get('scheme') or (
+        parts.scheme == 'https' and request.headers.get('sec-fetch-site') == 'same-origin')   # TLS ends at a proxy
 
 def why_foreign(
     request: Request,  # One that would change something
@@ -125,7 +132,9 @@ class Guard:
     origins: Collection[str] = ()  # Further addresses of this app
 
     async def _ask(self, what: Callable[..., Any], *args: Any) -> Any:
-        try: return await _answer(what(*args))
+        try:
+            answer = await _answer(what(*args))
+            return answer if answer else False   # to ask what it comes to may fail, too
         except Exception:
             _log.exception("%s failed, which is a no", getattr(what, '__name__', 'authorize'))
             return False

@@ -170,6 +170,11 @@ class Watch:
         self._hearers = {}
         self._ticker = loop.create_task(self._tick())
 
+    def tell(self, ids: Collection[str | None] = ()) -> None:
+        "Something happened: all streams look now."
+        self.changes += 1
+        self.hub.publish('pages:changed', {'job_id': None, 'ids': set(ids)})
+
     def stop(self) -> None:
         "End the tasks. On their loop."
         if self._ticker is not None: self._ticker.cancel()
@@ -211,8 +216,7 @@ async def _hear_one(self:Watch, manager: BaseJobManager) -> None:
         ids = {event.data.get('job_id')}
         await asyncio.sleep(self.coalesce_seconds)
         ids |= {e.data.get('job_id') for e in events.take_all()}
-        self.changes += 1
-        self.hub.publish('pages:changed', {'job_id': None, 'ids': ids})
+        self.tell(ids)
 
 # %% ../../nbs/extensions/live.ipynb #0b94e186
 _JS = ["""(() => {
@@ -306,22 +310,22 @@ const ops = {
       append(pre, text)
       el.dataset.at = at
       if (note) note.hidden = !(isCut || trim(pre) || (!isNew && !note.hidden))
-      if (follows) pre.scrollTop = pre.scrollHeight
+      if (follows && el.dataset.over === undefined) pre.scrollTop = pre.scrollHeight
     }
   },
   gone(source, part) {
     for (const el of source.elements()) if (el.dataset.live === part) { delete el.dataset.live; el.dataset.gone = '' }
     say('Something on this page is not here any more: it was cleared, or the app was started anew.', true)
   },
-  end(source) { for (const el of source.elements()) delete el.dataset.live; source.close() },
+  end(source) { source.over(source.asked) },
 }
 """]
 
 # %% ../../nbs/extensions/live.ipynb #22f9ebf4
 _JS += ["""
-const apply = (source, list) => {
+const apply = (source, list, names) => {
   const focus = document.activeElement, box = focus?.parentElement?.closest('[tabindex="-1"][id]')?.id
-  source.astray = false
+  Object.assign(source, {astray: false, asked: names})
   for (const [op, ...args] of list) ops[op]?.(source, ...args)
   if (focus && !focus.isConnected)
     (document.getElementById(focus.id) || document.getElementById(box))?.focus({preventScroll: true})
@@ -347,37 +351,74 @@ const tick = () => {
 # %% ../../nbs/extensions/live.ipynb #f53cc4ab
 _JS += ["""
 const sources = new Map()
+const ROOM = 100, LENGTH = 6000   // of one request: how many parts, how long; a proxy takes 8000 or so
+const AWAY = 'You are not let in here any more. Load this page again.'   // for one, to log in
+const partOf = name => name.split('@')[0]
 class Source {
-  constructor(prefix) { Object.assign(this, {prefix, have: new Set(), delay: 500, silent: 0, turn: 0}) }
-  elements() { return [...document.querySelectorAll('[data-live]')].filter(el => el.dataset.jobs === this.prefix) }
-  url() {
-    const parts = this.elements().slice(0, 100).map(el => el.dataset.live + (el.dataset.at ? '@' + el.dataset.at : ''))
-    return this.prefix + '/-/live?' + new URLSearchParams([...new Set(parts)].map(p => ['part', p]))
+  constructor(prefix) {
+    Object.assign(this, {prefix, have: new Set(), streamed: new Set(), delay: 500, silent: 0, turn: 0})
   }
+  elements() { return [...document.querySelectorAll('[data-live]')].filter(el => el.dataset.jobs === this.prefix) }
+  batches(without = new Set()) {
+    const asked = this.elements().filter(el => !without.has(el.dataset.live))
+    const found = []
+    let left = 0
+    for (const name of new Set(asked.map(el => el.dataset.live + (el.dataset.at ? '@' + el.dataset.at : '')))) {
+      const size = encodeURIComponent(name).length + 6
+      if (size > left || found.at(-1).length === ROOM) {
+        found.push([])
+        left = LENGTH
+      }
+      found.at(-1).push(name)
+      left -= size
+    }
+    return found
+  }
+  url(names) { return this.prefix + '/-/live?' + new URLSearchParams(names.map(p => ['part', p])) }
   check() {
-    const now = this.elements().map(el => el.dataset.live)
+    const now = this.elements()
     if (!now.length) return this.close()
-    if (now.some(p => !this.have.has(p))) this.open()
+    if (now.some(el => !this.have.has(el))) this.open()
+  }
+  meet() {
+    const now = this.elements()
+    for (const el of now) if (el.dataset.at && !this.have.has(el)) {
+      const pre = el.querySelector('pre')
+      if (pre) pre.scrollTop = pre.scrollHeight
+    }
+    this.have = new Set(now)
+  }
+  over(names, isGone) {
+    const parts = new Set(names.map(partOf))
+    for (const el of this.elements()) if (this.have.has(el) && parts.has(el.dataset.live)) {
+      delete el.dataset.live
+      if (isGone) el.dataset.gone = ''
+    }
   }
   close() {
     this.turn++
     clearTimeout(this.timer)
+    clearTimeout(this.later)
     this.stream?.close()
     this.stream = null
   }
   open() {
     this.close()
-    const parts = this.elements()
-    this.have = new Set(parts.map(el => el.dataset.live))
-    if (!parts.length || document.hidden) return
+    this.meet()
+    const [names, ...more] = this.batches()
+    if (!names || document.hidden) return
     if (!window.EventSource || (this.silent && this.silent++ % 30)) return this.fetch()
-    const stream = this.stream = new EventSource(this.url())
+    const stream = this.stream = new EventSource(this.url(names))
+    this.streamed = new Set(names.map(partOf))
+    if (more.length) this.rest()
     this.timer = setTimeout(() => { this.silent = 1; this.fetch() }, 8000)
     stream.addEventListener('ops', event => {
       if (stream !== this.stream) return
       clearTimeout(this.timer)
       this.silent = 0
-      apply(this, JSON.parse(event.data).ops)
+      const list = JSON.parse(event.data).ops
+      apply(this, list, names)
+      if (list.at(-1)?.[0] === 'end') this.open()
     })
     stream.onerror = () => { if (stream === this.stream) this.fetch() }
   }
@@ -385,20 +426,32 @@ class Source {
 
 # %% ../../nbs/extensions/live.ipynb #7fb35092
 _JS += ["""
+  async ask(names, turn) {
+    const answer = await fetch(this.url(names) + '&once=1', {headers: {accept: 'application/json'}})
+    const type = answer.headers.get('content-type') || '', ok = answer.ok && type.includes('json')
+    const body = ok ? await answer.json() : type.startsWith('text/plain') ? await answer.text() : AWAY
+    if (turn !== this.turn) return null
+    if (ok) apply(this, body.ops, names)
+    else if (answer.status < 500) say(body, true)
+    if ((answer.ok && !ok) || [401, 403, 404].includes(answer.status)) this.over(names, true)
+    return {ok, status: answer.status}
+  }
+  async rest() {
+    const turn = this.turn
+    try { for (const names of this.batches(this.streamed)) if (!(await this.ask(names, turn))?.ok) break } catch {}
+    if (turn === this.turn && this.batches(this.streamed).length) this.later = setTimeout(() => this.rest(), 3000)
+  }
   async fetch() {
     this.close()
+    this.meet()
     const turn = this.turn
     let answer = null, wait = 2000
     try {
-      answer = await fetch(this.url() + '&once=1', {headers: {accept: 'application/json'}})
-      const body = await (answer.ok ? answer.json() : answer.text())
-      if (turn !== this.turn) return
-      if (answer.ok) apply(this, body.ops)
-      else if (answer.status < 500) say(body, true)
-      if ([401, 403, 404].includes(answer.status)) return this.end()
-      if (answer.status === 429) wait = 5000
+      for (const names of this.batches()) if (!(answer = await this.ask(names, turn))?.ok) break
+      if (answer?.status === 429) wait = 5000
     } catch { answer = null }
     if (turn !== this.turn) return
+    if (!this.elements().length) { this.lost = false; return }
     if (!answer || answer.status >= 500) {
       this.lost = true
       say('The connection was lost. Trying again …', true)
@@ -406,7 +459,6 @@ _JS += ["""
     }
     this.timer = setTimeout(() => this.open(), this.silent || answer ? wait : Math.min(wait, 5000))
   }
-  end() { this.lost = false; for (const el of this.elements()) { delete el.dataset.live; el.dataset.gone = '' } }
   greet(epoch) {
     if (this.epoch && this.epoch !== epoch) say('The server was restarted. This page is connected again.')
     else if (this.lost) say('Connected again.')
@@ -427,7 +479,7 @@ const scan = () => {
 let hiding
 document.addEventListener('visibilitychange', () => {
   clearTimeout(hiding)
-  if (document.hidden) hiding = setTimeout(() => { for (const s of sources.values()) s.close() }, 20000)
+  if (document.hidden) hiding = setTimeout(() => { for (const s of sources.values()) s.close() }, 5000)
   else for (const s of sources.values()) if (!s.stream) s.open()
 })
 window.addEventListener('pagehide', () => { for (const s of sources.values()) s.close() })
@@ -440,10 +492,10 @@ document.addEventListener('htmx:beforeRequest', event => {
 
 # %% ../../nbs/extensions/live.ipynb #e6f94bdb
 _JS += ["""
-const done = (form, text, where) => {
+const done = (form, text, type = 'text/plain', where = '') => {
   form.querySelector('[aria-busy]')?.removeAttribute('aria-busy')
-  if (where) location.href = where
-  else if (text) say(text)
+  if (where && where !== form.action) location.href = where
+  else if (text) say(type?.startsWith('text/plain') ? text : AWAY)
 }
 document.addEventListener('submit', async event => {
   const form = event.target, button = form.querySelector('button')
@@ -455,14 +507,15 @@ document.addEventListener('submit', async event => {
   try {
     const request = {method: 'POST', headers: {'HX-Request': 'true'}, body: new URLSearchParams()}
     const answer = await fetch(form.action, request)
-    done(form, await answer.text(), answer.headers.get('HX-Redirect'))
+    done(form, await answer.text(), answer.headers.get('content-type'), answer.headers.get('HX-Redirect') || answer.url)
   } catch { done(form, 'The server did not answer. Try again in a moment.') }
 }, true)
 for (const name of ['htmx:afterRequest', 'htmx:sendError']) document.addEventListener(name, event => {
   const form = event.target
   if (!form.matches?.('form[data-jobs]')) return
-  const text = event.detail.xhr?.responseText
-  done(form, name === 'htmx:sendError' ? 'The server did not answer. Try again in a moment.' : text)
+  const xhr = event.detail.xhr
+  if (name === 'htmx:sendError') done(form, 'The server did not answer. Try again in a moment.')
+  else done(form, xhr?.responseText, xhr?.getResponseHeader('content-type'), xhr?.responseURL)
 })
 const begin = () => {
   document.body.append(region)
@@ -518,8 +571,8 @@ _CSS += ["""
 .jobs-badge, .jobs-tone { --tone: var(--jobs-gone); color: var(--tone); border-color: currentColor;
   background: color-mix(in srgb, currentColor 10%, transparent); }
 :is(.jobs-badge, .jobs-tone):is([data-status=pending], [data-status=starting]) { --tone: var(--jobs-wait); }
-:is(.jobs-badge, .jobs-tone):is([data-status=running], [data-status=ready]) { --tone: var(--jobs-busy); }
-:is(.jobs-badge, .jobs-tone)[data-status=completed] { --tone: var(--jobs-good); }
+:is(.jobs-badge, .jobs-tone):is([data-status=running], [data-status=busy]) { --tone: var(--jobs-busy); }
+:is(.jobs-badge, .jobs-tone):is([data-status=completed], [data-status=ready]) { --tone: var(--jobs-good); }
 :is(.jobs-badge, .jobs-tone)[data-status=failed] { --tone: var(--jobs-bad); }
 .jobs-status { display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: baseline; min-width: 0; }
 .jobs-progress { display: flex; gap: .75rem; align-items: center; margin: .5rem 0; }
@@ -559,6 +612,7 @@ _CSS += ["""
 .jobs-card > header, .jobs-card > footer { margin: 0; padding: 0; background: none; border: 0; }
 .jobs-card > header { margin-bottom: .6rem; }
 .jobs-head { display: flex; gap: .75rem; justify-content: space-between; align-items: baseline; }
+.jobs-head > :not(.jobs-name) { flex: none; }
 .jobs-grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr));
   margin-bottom: 1rem; }
 .jobs-facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: 0 0 1rem;

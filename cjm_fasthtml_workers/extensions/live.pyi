@@ -98,6 +98,10 @@ class Watch:
         """Begin on the running loop, if that has not been done."""
         ...
 
+    def tell(self, ids: Collection[str | None]=()) -> None:
+        """Something happened: all streams look now."""
+        ...
+
     def stop(self) -> None:
         """End the tasks. On their loop."""
         ...

@@ -214,6 +214,10 @@ def JobFacts(
     return Dl(*facts, cls=look.cls('facts'), id=look.dom_id(job, 'facts'), **live_now)
 
 # %% ../../nbs/extensions/panels.ipynb #06df6d3b
+def _Scrolled(text: str, label: str, look: Look) -> FT:
+    "A text that may be longer than its box, and that the arrow keys scroll."
+    return Pre(text, tabindex='0', role='region', aria_label=label, cls=look.cls('log'))
+
 def JobError(
     job: BaseJob,
     look: Look | None = None,
@@ -224,7 +228,7 @@ def JobError(
     look = look or Look()
     inside: list[Any] = []
     if job.status == Status.FAILED:
-        text = Pre(mask(clean(job.traceback, 60_000)), tabindex='0', cls=look.cls('log'))
+        text = _Scrolled(mask(clean(job.traceback, 60_000)), 'Traceback', look)
         trace = Details(Summary('Traceback'), text, id=look.dom_id(job, 'trace')) if job.traceback else ''
         inside = [Div(P(mask(clean(job.error or 'It ended with an error.', 4000))), trace, cls=look.cls('error'))]
     live_now = live_attrs('error', look.key(job), look) if live and not is_finished(job) else {}
@@ -240,7 +244,7 @@ def JobResult(
     "What a job made; nothing to see before it has."
     look = look or Look()
     text = mask(as_text(mask_secrets(job.result))) if job.result else ''
-    box = Details(Summary('Result'), Pre(text, tabindex='0', cls=look.cls('log')), open=is_open,
+    box = Details(Summary('Result'), _Scrolled(text, 'Result', look), open=is_open,
                   id=look.dom_id(job, 'result-box'))
     live_now = live_attrs('result', look.key(job), look) if live and not is_finished(job) else {}
     return Div(box if text else '', id=look.dom_id(job, 'result'), **live_now)
@@ -262,7 +266,7 @@ def JobLog(
 ) -> FT:
     "The log of a job."
     look = look or Look()
-    return JobText(job, log_text(logs, mask), at, bool(logs.dropped), look, kind='log')
+    return JobText(job, look, log_text(logs, mask), at, bool(logs.dropped), 'log')
 
 # %% ../../nbs/extensions/panels.ipynb #5b386b05
 class Usage(NamedTuple):
@@ -350,7 +354,7 @@ def _meters(samples: Sequence[Sample], rss_mb: float | None, look: Look) -> list
     return out
 
 # %% ../../nbs/extensions/panels.ipynb #2599960c
-STATES = {'starting': 'Starting', 'ready': 'Ready', 'stopping': 'Stopping', 'dead': 'Gone'}
+STATES = {'starting': 'Starting', 'ready': 'Ready', 'busy': 'Busy', 'stopping': 'Stopping', 'dead': 'Gone'}
 
 class PluginInfo(NamedTuple):
     "A plugin, as far as the manager knows it."
@@ -385,8 +389,9 @@ def _plugin_row(plugin: PluginInfo, look: Look, can_unload: bool, can_reload: bo
     name, key = clean(plugin.name, 200), slug_of(str(plugin.name))
     many = plugin.loaded_in > 1
     where = f'loaded in {plugin.loaded_in} workers' if many else 'loaded' if plugin.loaded_in else 'not loaded'
-    config = Pre(as_text(mask_secrets(plugin.config), 4000), tabindex='0', cls=look.cls('log'))
-    known = Details(Summary('Configuration', aria_label=clean(f'Configuration of {name}', 100)), config,
+    label = clean(f'Configuration of {name}', 100)
+    known = Details(Summary('Configuration', aria_label=label),
+                    _Scrolled(as_text(mask_secrets(plugin.config), 4000), label, look),
                     id=f'plugin-{slug_of(look.manager)}-{key}') if plugin.config else ''
     reload = _plugin_button('Reload', 'reload', str(plugin.name), look) if can_reload else ''
     unload = _plugin_button('Unload', 'unload', str(plugin.name), look) if can_unload and plugin.loaded_in else ''

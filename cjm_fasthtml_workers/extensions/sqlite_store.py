@@ -22,6 +22,7 @@ from typing import Any
 
 from fastcore.basics import patch
 
+from ..core.config import check_int, check_number, check_word
 from ..core.errors import (ClassUnknown, JobNotFound, NotStorable, StoreBusy, StoreClosed,
                                               StoreCorrupt, StoreError, StoreUnreachable)
 from ..core.protocol import Fault, JobStatus
@@ -50,7 +51,11 @@ class SQLiteJobStore:
         busy_seconds: float = 5.0,  # How long to wait for another program that has locked the file
         patience_seconds: float = 5.0  # When an end cannot be stored: how long before it is told all the same
     ):
-        if synchronous not in ('NORMAL', 'FULL'): raise ValueError(f"it is NORMAL or FULL, not {synchronous!r}")
+        check_word('synchronous', synchronous, ('NORMAL', 'FULL'))
+        check_int('max_finished', max_finished, 0, optional=True)
+        check_number('max_age_seconds', max_age_seconds, optional=True)
+        for name, seconds in (('busy_seconds', busy_seconds), ('patience_seconds', patience_seconds)):
+            check_number(name, seconds)
         if not os.fspath(path) or os.fspath(path) == ':memory:': raise ValueError("a store is a file: name its path")
         self.path: Path = Path(path).absolute()
         self.synchronous, self.max_finished, self.max_age_seconds = synchronous, max_finished, max_age_seconds
@@ -725,6 +730,14 @@ def _rows(con: sqlite3.Connection, where: str, values: Sequence[Any]) -> Iterabl
     for row in con.execute(f"SELECT {','.join(names)} FROM jobs WHERE {where}", values).fetchall():
         yield dict(zip(names, row))
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #b7c1d2e6
+@patch
+def _oldest(self:SQLiteJobStore) -> str:  # A time stamp: what ended before is too old
+    age = self.max_age_seconds
+    if age is None: return ''
+    try: return (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
+    except OverflowError: return ''   # before the year 1
+
 # %% ../../nbs/extensions/sqlite_store.ipynb #5a2c3097
 _FINISHED_CHARS = 32 * 2**20   # of results that are loaded at the start
 
@@ -742,8 +755,10 @@ def _finished(self:SQLiteJobStore, con: sqlite3.Connection, worker_type: str, mo
               others: set[int]) -> list[StoredJob]:
     "The newest, oldest first; fewer if their results are large."
     found, size = [], 0
+    if self.max_finished is not None: most = min(most, self.max_finished)
     for seq, n in con.execute(f"SELECT seq, coalesce(length(result), 0) FROM jobs WHERE worker_type=? AND status IN "
-                              f"({marks(len(ENDED))}) ORDER BY seq DESC LIMIT ?", (worker_type, *ENDED, most)):
+                              f"({marks(len(ENDED))}) AND completed_at >= ? ORDER BY seq DESC LIMIT ?",
+                              (worker_type, *ENDED, self._oldest(), most)):
         size += n
         if size > _FINISHED_CHARS: break
         if seq not in others: found.append(seq)
@@ -931,8 +946,7 @@ def _overdue(self:SQLiteJobStore, con: sqlite3.Connection) -> list[int]:
     n = max(0, kept - self.max_finished) if self.max_finished is not None else 0
     first = con.execute('SELECT seq, completed_at FROM jobs WHERE completed_at IS NOT NULL ORDER BY completed_at, seq '
                         'LIMIT ?', (_MOST_FORGOTTEN,)).fetchall()
-    age = self.max_age_seconds
-    limit = '' if age is None else (datetime.now(UTC) - timedelta(seconds=age)).isoformat()
+    limit = self._oldest()
     return [seq for i, (seq, ended) in enumerate(first) if i < n or ended < limit]
 
 def _forget(con: sqlite3.Connection, seqs: list[int]) -> int:

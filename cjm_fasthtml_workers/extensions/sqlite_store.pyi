@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 from fastcore.basics import patch
+from ..core.config import check_int as check_int, check_number as check_number, check_word as check_word
 from ..core.errors import ClassUnknown as ClassUnknown, JobNotFound as JobNotFound, NotStorable as NotStorable, StoreBusy as StoreBusy, StoreClosed as StoreClosed, StoreCorrupt as StoreCorrupt, StoreError as StoreError, StoreUnreachable as StoreUnreachable
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus
 from .json_values import Classes as Classes, is_small as is_small, storable as storable, unstored as unstored
@@ -182,6 +183,8 @@ class SQLiteJobStore:
         ...
 
     def _waiting(self, con: sqlite3.Connection, worker_type: str) -> list[StoredJob]: ...
+
+    def _oldest(self) -> str: ...
 
     def _load(self, con: sqlite3.Connection, seqs: Iterable[int]) -> list[StoredJob]: ...
 

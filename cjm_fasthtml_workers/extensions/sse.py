@@ -43,7 +43,7 @@ def _to_utf8(text: str) -> bytes:
 def encode_frame(*,
     event: str | None = None,  # Its name; None or '': "message"
     data: str | None = '',  # Any text; None: no data, so that a browser dispatches nothing
-    id: str | None = None,  # What the browser sends as `Last-Event-ID` when it connects again
+    id: str | int | None = None,  # What the browser sends as `Last-Event-ID` when it connects again
     retry: int | None = None,  # Milliseconds until it does that
     comment: str | None = None  # Not seen by the page
 ) -> bytes:
@@ -53,7 +53,7 @@ def encode_frame(*,
     lines = [f': {line}' for line in _LINE_END.split(comment)] if comment is not None else []
     if retry is not None: lines.append(f'retry: {int(retry)}')
     if event: lines.append('event: ' + _NOT_IN_A_LINE.sub(' ', event))
-    if id is not None: lines.append('id: ' + _NOT_IN_A_LINE.sub('', id))
+    if id is not None: lines.append('id: ' + _NOT_IN_A_LINE.sub('', str(id)))
     if data is not None: lines += [f'data: {line}' for line in _LINE_END.split(data)]
     return _to_utf8('\n'.join(lines) + '\n\n')
 
@@ -128,7 +128,7 @@ class _Log:
     def id_of(self, number: int) -> str: return f'{self.prefix}-{number}'
 
     def find(self, event_id: str) -> int | None:  # None: not known here, or too long ago
-        prefix, _, number = event_id.rpartition('-')
+        prefix, _, number = str(event_id).rpartition('-')
         if prefix != self.prefix or not re.fullmatch('[0-9]{1,15}', number): return None
         return n if self.start <= (n := int(number)) <= self.end else None
 

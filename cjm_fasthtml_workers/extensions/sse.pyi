@@ -28,7 +28,7 @@ _NOT_IN_A_LINE = re.compile('[\r\n\x00]')
 
 def _to_utf8(text: str) -> bytes: ...
 
-def encode_frame(*, event: str | None=None, data: str | None='', id: str | None=None, retry: int | None=None, comment: str | None=None) -> bytes:
+def encode_frame(*, event: str | None=None, data: str | None='', id: str | int | None=None, retry: int | None=None, comment: str | None=None) -> bytes:
     """One frame of an event stream; with a comment or `retry` alone, one that is no event."""
     ...
 _dump = functools.partial(json.dumps, separators=(',', ':'), allow_nan=False, default=str)

@@ -107,6 +107,7 @@ async def start_job(
     if self._has_checks and (problem := await self._validate_resources(plugin_id, config)): raise RuntimeError(problem)
     job: Any = self.create_job(plugin_id, **kwargs)
     if job_options is None: job_options = _options_of(job)
+    elif not isinstance(job_options, JobOptions): raise TypeError(f"job_options is no JobOptions: {job_options!r}")
     job.priority, job.owner = job_options.priority, job_options.owner
     if job_options.metadata: job.metadata.update(job_options.metadata)
     if self._recovered: self._run_recovered()
@@ -165,6 +166,7 @@ def get_job(
     job_id:str  # Unique job identifier
 ) -> JobType | None:  # Job object or None
     "Get a job by ID."
+    if self._recovered: self._run_if_on_loop()
     record = self._known(job_id)
     return record.job if record is not None else None
 
@@ -182,6 +184,7 @@ def get_all_jobs(
     self:BaseJobManager
 ) -> list[JobType]:  # List of all jobs
     "Get all jobs, in the order in which they were started."
+    if self._recovered: self._run_if_on_loop()
     with self._lock: return [r.job for r in self._book.records()]
 
 @patch

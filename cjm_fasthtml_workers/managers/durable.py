@@ -20,7 +20,7 @@ from ..core.errors import ManagerClosed, StoreClosed
 from ..core.protocol import Fault, JobStatus
 from ..core.worker import error_line
 from ..extensions.protocols import StoredJob
-from .engine import UNSENT, Ending, JobEngine, failure
+from .engine import UNSENT, Ending, JobEngine, current_hook, failure
 from .jobs import JobLogs, JobRecord, Kept
 from .supervisor import WorkerHandle
 
@@ -161,6 +161,7 @@ def _recover(self:DurableEngine) -> None:
         self._book.add(record)
         if record.job.attempt > 1: self._go_on_with_lines(record)
     self._recovered = interrupted + waiting
+    if (loop := asyncio._get_running_loop()) is not None: loop.call_soon(self._run_recovered)
 
 @patch
 def _record_from(self:DurableEngine, stored: StoredJob) -> JobRecord:
@@ -176,12 +177,16 @@ def _go_on_with_lines(self:DurableEngine, record: JobRecord) -> None:
 @patch
 def _run_recovered(self:DurableEngine) -> None:
     "Begin with what the last app left. On the loop, or before there is one."
-    if not self._recovered: return
+    if not self._recovered or self._is_closed: return
     with self._lock: records, self._recovered = self._recovered, []
     for record in records:
         if record.is_told: self._run_hooks(record)
         else: self._find_again(record)
     self._run_waiting()
+
+@patch
+def _run_if_on_loop(self:DurableEngine) -> None:
+    if asyncio._get_running_loop() is not None: self._run_recovered()   # else a subclass may be in its `__init__`
 
 @patch
 def _find_again(self:DurableEngine, record: JobRecord) -> None:
@@ -198,6 +203,7 @@ def _from_file(self:DurableEngine, job_id: str) -> JobRecord | None:
 @patch
 def _known(self:DurableEngine, job_id: str) -> JobRecord | None:
     record = self._book.find(job_id)
+    if record is None and (hooked := current_hook.get()) is not None and hooked.job.id == job_id: return hooked
     return self._from_file(job_id) if record is None and self._store is not None else record
 
 _LOOK_SECONDS = 0.25   # between two looks at a job of another app

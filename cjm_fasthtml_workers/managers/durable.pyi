@@ -13,7 +13,7 @@ from ..core.errors import ManagerClosed as ManagerClosed, StoreClosed as StoreCl
 from ..core.protocol import Fault as Fault, JobStatus as JobStatus
 from ..core.worker import error_line as error_line
 from ..extensions.protocols import StoredJob as StoredJob
-from .engine import UNSENT as UNSENT, Ending as Ending, JobEngine as JobEngine, failure as failure
+from .engine import UNSENT as UNSENT, Ending as Ending, JobEngine as JobEngine, current_hook as current_hook, failure as failure
 from .jobs import JobLogs as JobLogs, JobRecord as JobRecord, Kept as Kept
 from .supervisor import WorkerHandle as WorkerHandle
 
@@ -79,6 +79,8 @@ class DurableEngine(JobEngine, metaclass=ABCMeta):
     def _run_recovered(self) -> None:
         """Begin with what the last app left. On the loop, or before there is one."""
         ...
+
+    def _run_if_on_loop(self) -> None: ...
 
     def _find_again(self, record: JobRecord) -> None: ...
 

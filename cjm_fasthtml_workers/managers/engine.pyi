@@ -1,7 +1,7 @@
 # Made by tools/stubs.py; edit the notebook, not this file.
 """Gives jobs to workers, and sees each of them to its end."""
 from typing import Any as _Any
-__all__ = ['UNSENT', 'Slot', 'NoStore', 'JobEngine', 'seal_params', 'event_data', 'Ending', 'failure']
+__all__ = ['UNSENT', 'current_hook', 'Slot', 'NoStore', 'JobEngine', 'seal_params', 'event_data', 'Ending', 'failure']
 import asyncio
 import atexit
 import concurrent.futures
@@ -16,6 +16,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from fastcore.basics import patch
@@ -296,6 +297,12 @@ class JobEngine(NoStore, ABC):
 
     def _try_again(self, record: JobRecord) -> None: ...
 
+    def _wait_again(self, record: JobRecord) -> None: ...
+
+    def _is_left(self, record: JobRecord, ending: Ending) -> bool:
+        """Whether the next app may run a job that this one stops with: as if this one had been killed."""
+        ...
+
     def _requeue(self, record: JobRecord) -> None:
         """The pause before another attempt is over."""
         ...
@@ -309,6 +316,8 @@ class JobEngine(NoStore, ABC):
         ...
 
     def _run_hooks(self, record: JobRecord) -> None: ...
+
+    def _call_hook(self, hook: Callable[[str], Any], record: JobRecord) -> None: ...
 
     def _after_job(self, handle: WorkerHandle, record: JobRecord) -> None: ...
 
@@ -485,6 +494,7 @@ def _text_or_none(text: Any) -> str | None: ...
 _RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
 
 def _quarantined(record: JobRecord, ending: Ending) -> Ending: ...
+current_hook: ContextVar[JobRecord | None] = ContextVar('hooked', default=None)
 _MAX_LINE = 8192
 _MOST_LINES = 100
 

@@ -7,11 +7,12 @@ __all__ = ['Wakeups', 'WorkerEvent', 'EventStream', 'EventHub', 'CallbackThreads
 
 # %% ../../nbs/managers/events.ipynb #c4950e3e
 import asyncio
+import concurrent.futures
 import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 from fastcore.basics import patch
@@ -143,12 +144,16 @@ class EventHub:
         self.is_quiet = self.broadcaster is None and not self._streams
 
     def use_loop(self, pin: bool = False) -> None:
-        "Broadcast on the running loop, unless a live one is pinned (by the app's lifespan)."
+        "Broadcast on the running loop, unless another one runs, or a live one is pinned (by the app's lifespan)."
         loop = asyncio.get_running_loop()
         if loop is self._loop and not pin: return
-        if self._loop is not None and not self._loop.is_closed() and self._is_pinned: return
+        if self._loop is not None and self._is_app_loop(self._loop, pin): return
         with self.lock: self._loop, self._is_pinned, self._is_pumping = loop, pin, False
         if self._outgoing: self._start_pump()
+
+    def _is_app_loop(self, loop: asyncio.AbstractEventLoop, pin: bool) -> bool:
+        if loop.is_closed(): return False
+        return self._is_pinned or (loop.is_running() and not pin)   # a loop that a hook or a thread made is no app
 
 # %% ../../nbs/managers/events.ipynb #0b268c5c
 @patch
@@ -191,6 +196,17 @@ def subscribe(self:EventHub,
     with self.lock:
         self._keep((*self._streams, weakref.ref(stream)))
     return stream
+
+@patch
+def run_coroutine(self:EventHub,
+    coroutine: Coroutine[Any, Any, Any]
+) -> Any:
+    "Run it on the app's loop, or on one of its own if the app has none; waits, so not to be called on a loop."
+    loop = self._loop
+    if loop is None or not loop.is_running(): return asyncio.run(coroutine)
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    while not concurrent.futures.wait([future], 1).done and not loop.is_closed(): pass
+    return future.result(0)
 
 @patch
 def close(self:EventHub) -> None:

@@ -2,11 +2,12 @@
 """How the manager's thread tells everybody else: sleeping coroutines, event streams, a broadcaster, hooks."""
 __all__ = ['Wakeups', 'WorkerEvent', 'EventStream', 'EventHub', 'CallbackThreads']
 import asyncio
+import concurrent.futures
 import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 from fastcore.basics import patch
 _log = logging.getLogger(__name__)
@@ -89,8 +90,10 @@ class EventHub:
     def _keep(self, streams: Iterable[weakref.ref[EventStream]]) -> None: ...
 
     def use_loop(self, pin: bool=False) -> None:
-        """Broadcast on the running loop, unless a live one is pinned (by the app's lifespan)."""
+        """Broadcast on the running loop, unless another one runs, or a live one is pinned (by the app's lifespan)."""
         ...
+
+    def _is_app_loop(self, loop: asyncio.AbstractEventLoop, pin: bool) -> bool: ...
 
     def streams(self) -> list[EventStream]:
         """Those that somebody still holds."""
@@ -106,6 +109,10 @@ class EventHub:
 
     def subscribe(self, job_id: str | None=None) -> EventStream:
         """A stream of everything from now on."""
+        ...
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run it on the app's loop, or on one of its own if the app has none; waits, so not to be called on a loop."""
         ...
 
     def close(self) -> None:

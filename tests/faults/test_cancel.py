@@ -440,3 +440,16 @@ async def case_moves_to_another_worker(ctx):
 
 def test_the_retry_runs_elsewhere(): run_case(case_moves_to_another_worker)
 
+# ---- The model of the first job
+
+async def case_first_job(ctx):
+    "Its worker has loaded the plugin for this job, and no job has ended there that could have told so."
+    m = ctx.manager(config={'cancel_grace_seconds': 0})
+    job = await ctx.start(m, 'sleeper', seconds=60)
+    await ctx.until(lambda: any(w['loaded'] == ['sleeper'] for w in m.get_stats()['workers']), 'the model')
+    pid = job.worker_pid
+    assert await m.cancel_job(job.id) is True
+    def is_back(): return [w['loaded'] for w in m.get_stats()['workers'] if w['pid'] != pid] == [['sleeper']]
+    await ctx.until(is_back, 'the model comes back before work is asked for')
+
+def test_the_first_job_is_cancelled_and_its_model_comes_back(): run_case(case_first_job)

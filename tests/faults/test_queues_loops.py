@@ -297,6 +297,53 @@ async def case_hook_shuts_down(ctx, how):
 @pytest.mark.parametrize('how', ['shutdown', 'aclose', 'on the loop', 'all three'])
 def test_a_hook_that_shuts_down(how): run_case(case_hook_shuts_down, how)
 
+class Late(Watched):
+    "Its hooks hear of a job when the book has forgotten it; one of them is a coroutine."
+    heard, gate = (), None
+    def _on_job_finished(self, job_id):
+        self.gate.wait(5)
+        self.heard.append((self.get_job(job_id).id, self.get_job_result(job_id)['status'], None))
+    async def _on_job_completed(self, job_id):
+        await asyncio.sleep(.01)
+        self.heard.append((self.get_job(job_id).id, self.get_job_result(job_id)['status'], asyncio.get_running_loop()))
+        raise ValueError("logged, like what any hook raises")
+
+async def case_late_hooks(ctx):
+    m = ctx.manager(cls=Late, config={'max_finished_jobs': 1, **QUICK})
+    m.heard, m.gate = [], threading.Event()
+    jobs = [await m.start_job('echo', i=i) for i in range(5)]
+    await ctx.until(lambda: all(j.status == 'completed' for j in jobs), 'the jobs')
+    assert [m.get_job(j.id) is None for j in jobs] == [True] * 4 + [False]
+    m.gate.set()
+    await ctx.until(lambda: len(m.heard) == 10, 'all hooks')
+    ids = sorted(j.id for j in jobs)
+    for loop in (None, asyncio.get_running_loop()):
+        assert sorted(i for i, status, where in m.heard if status == 'success' and where is loop) == ids
+
+def test_hooks_that_hear_late_or_are_coroutines(): run_case(case_late_hooks)
+
+async def case_hook_has_a_loop(ctx):
+    "It starts a job there, and closes the loop at once: what happens is told on the app's loop all the same."
+    told, follow = [], []
+    class Teller:
+        async def broadcast(self, event_type, data):
+            told.append((event_type, data.get('job_id'), asyncio.get_running_loop()))
+    m = ctx.manager(cls=Hooked, config=QUICK, event_broadcaster=Teller())
+    m.act = lambda m, i: None if follow else follow.append(asyncio.run(m.start_job('sleeper', seconds=.2)).id)
+    await ctx.ended(await ctx.start(m, 'echo'), 'completed')
+    loop, end = asyncio.get_running_loop(), f'{m.worker_type}:completed'
+    await ctx.until(lambda: follow and (end, follow[0], loop) in told, 'the end is told')
+
+def test_a_hook_with_a_loop_of_its_own_does_not_take_the_events_with_it(): run_case(case_hook_has_a_loop)
+
+async def case_no_options(ctx):
+    m = ctx.manager()
+    for wrong in ({'priority': 1}, 5, 'high'):
+        with pytest.raises(TypeError, match='job_options'): await m.start_job('echo', job_options=wrong)
+    assert m.get_all_jobs() == []
+
+def test_options_that_are_none(): run_case(case_no_options)
+
 # ---- Broadcasters
 
 class Broadcaster:

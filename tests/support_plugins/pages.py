@@ -8,13 +8,13 @@ from cjm_fasthtml_workers.core.context import report_progress
 
 
 class Talker:
-    "Streams numbered words, one at a time, as fast as it is told, while `hold` does not exist."
+    "Streams numbered words, as fast as it is told; from number `at` on, while `hold` does not exist."
 
     def __init__(self, config): self.config = config
 
-    def execute_stream(self, count=20, pause=0.02, hold=None, words=None):
+    def execute_stream(self, count=20, pause=0.02, hold=None, words=None, at=0):
         for n in range(count):
-            while hold and os.path.exists(hold): time.sleep(0.01)
+            while hold and n >= at and os.path.exists(hold): time.sleep(0.01)
             report_progress((n + 1) / count, f'word {n + 1} of {count}')
             if n % 5 == 0: print(f'line for word {n}', flush=True)
             yield words[n] if words else f'w{n} '
