@@ -952,6 +952,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                'cjm_fasthtml_workers/extensions/guard.py'),
                                                        'cjm_fasthtml_workers.extensions.guard._is_own_origin': ( 'extensions/guard.html#_is_own_origin',
                                                                                                                  'cjm_fasthtml_workers/extensions/guard.py'),
+                                                       'cjm_fasthtml_workers.extensions.guard._refused': ( 'extensions/guard.html#_refused',
+                                                                                                           'cjm_fasthtml_workers/extensions/guard.py'),
                                                        'cjm_fasthtml_workers.extensions.guard.is_local': ( 'extensions/guard.html#is_local',
                                                                                                            'cjm_fasthtml_workers/extensions/guard.py'),
                                                        'cjm_fasthtml_workers.extensions.guard.why_foreign': ( 'extensions/guard.html#why_foreign',

@@ -403,6 +403,7 @@ def base_worker_process(
     worker = _Worker(result_queue, response_queue, plugin_manager_factory, result_adapter, supports_streaming)
     while True:
         request = request_queue.get()
+        if not isinstance(request, dict): request = request.to_dict()   # a `WorkerRequest` as it is
         handle = _BY_WORD.get(request['type'])
         if handle is not None: handle(worker, request)
         elif WorkerRequestType(request['type']) is WorkerRequestType.STOP: break

@@ -19,8 +19,9 @@ from inspect import isawaitable
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from ..managers.jobs import BaseJob
 
@@ -121,6 +122,23 @@ OwnerOf = Callable[[Request], Any]
 
 async def _answer(value: Any) -> Any: return await value if isawaitable(value) else value
 
+# %% ../../nbs/extensions/guard.ipynb #5a2d0001
+_NO = 'You may not do this here.'
+
+def _refused(e: HTTPException) -> 'Refused':
+    if not 300 <= e.status_code < 500: return Refused(403, _NO)
+    text = str(e.detail)
+    answer = PlainTextResponse(text, e.status_code, e.headers) if e.headers else None   # where to log in, say
+    return Refused(e.status_code if e.status_code >= 400 else 403, text, answer)
+
+def _client(request: Request, name: Any) -> str:
+    if isinstance(name, str): return f'name {name}'
+    host = request.client.host if request.client else ''
+    try: address = ipaddress.ip_address(host)
+    except ValueError: return f'address {host}'
+    if address.version == 4: return f'address {host}'
+    return f'address {ipaddress.ip_network((address, 64), strict=False)}'   # one household has so many of them
+
 # %% ../../nbs/extensions/guard.ipynb #40b2fe4e
 _LOCAL_ONLY = 'Only this machine is served: the app has not said who may come in.'
 
@@ -135,6 +153,7 @@ class Guard:
         try:
             answer = await _answer(what(*args))
             return answer if answer else False   # to ask what it comes to may fail, too
+        except HTTPException as e: raise _refused(e) from e
         except Exception:
             _log.exception("%s failed, which is a no", getattr(what, '__name__', 'authorize'))
             return False
@@ -144,7 +163,7 @@ class Guard:
         if self.authorize is None and not is_local(request): raise Refused(403, _LOCAL_ONLY)
         answer = await self._ask(self.authorize, request, action, None) if self.authorize else True
         if isinstance(answer, Response): raise Refused(answer.status_code, '', answer)
-        if not answer: raise Refused(403, 'You may not do this here.')
+        if not answer: raise Refused(403, _NO)
         name = await self._ask(self.owner_of, request) if self.owner_of else answer if isinstance(answer, str) else None
         if name is False or name == '': name = None
         has_name = self.owner_of is not None or isinstance(answer, str)
@@ -160,17 +179,10 @@ class Guard:
         "Whether this visitor gets this job."
         if not visitor.owns(job): return False
         if self.authorize is None: return True
-        answer = await self._ask(self.authorize, visitor.request, action, job)
+        try: answer = await self._ask(self.authorize, visitor.request, action, job)
+        except Refused: return False
         if isinstance(answer, str) and self.owner_of is None: return job.owner is None or answer == job.owner
         return bool(answer) and not isinstance(answer, Response)
-
-def _client(request: Request, name: Any) -> str:
-    if isinstance(name, str): return f'name {name}'
-    host = request.client.host if request.client else ''
-    try: address = ipaddress.ip_address(host)
-    except ValueError: return f'address {host}'
-    if address.version == 4: return f'address {host}'
-    return f'address {ipaddress.ip_network((address, 64), strict=False)}'   # one household has so many of them
 
 # %% ../../nbs/extensions/guard.ipynb #5023b035
 @dataclass

@@ -157,6 +157,8 @@ def _split_request(
     job_id: str, plugin_name: str
 ) -> tuple[str, bool, dict[str, Any]]:
     "Plugin name, stream or not, parameters."
+    if type(request) is not dict and not isinstance(request, Mapping):
+        raise TypeError(f"prepare_execute_request is to return a dict, not {type(request).__name__}")
     params = request.get('params')
     if request.keys() <= _OWN_KEYS and (type(params) is dict or isinstance(params, Mapping)):
         return request.get('plugin_name', plugin_name), bool(request.get('stream')), dict(params)
