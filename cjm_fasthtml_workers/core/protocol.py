@@ -14,9 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 from .words import (TERMINAL_STATUSES, Fault, JobStatus, WorkerRequestType,  # noqa: F401
                                              WorkerResponseType)
 
+# %% ../../nbs/core/protocol.ipynb #9b802f64
 _all_ = ['TERMINAL_STATUSES', 'Fault', 'JobStatus', 'WorkerRequestType', 'WorkerResponseType']
 
-# %% ../../nbs/core/protocol.ipynb #9b802f64
 @dataclass(frozen=True)
 class WorkerRequest:
     "Base structure for worker requests."

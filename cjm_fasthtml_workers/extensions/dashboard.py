@@ -49,11 +49,11 @@ from .sse import EventResponse, SSEEvent, SSEFrame
 from ..managers.base import BaseJobManager
 from ..managers.jobs import BaseJob, is_finished
 
+# %% ../../nbs/extensions/dashboard.ipynb #01ace5db
 _log = logging.getLogger(__name__)
 _all_ = ['DAISYUI', 'EVERYBODY', 'MONSTERUI', 'Action', 'CancelButton', 'JobCard', 'JobProgress', 'JobStatus',
          'JobText', 'JobsTable', 'Limits', 'Look', 'WorkerPanel', 'live_headers']
 
-# %% ../../nbs/extensions/dashboard.ipynb #01ace5db
 _BASE_FIELDS = {f.name for f in fields(BaseJob)}
 
 def restart_parameters(

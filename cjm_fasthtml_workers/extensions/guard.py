@@ -25,9 +25,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from ..managers.jobs import BaseJob
 
+# %% ../../nbs/extensions/guard.ipynb #d76d14ff
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/extensions/guard.ipynb #d76d14ff
 class Action(StrEnum):
     "What a visitor may want."
     LIST = 'list'          # the list of jobs, with counts

@@ -24,9 +24,9 @@ from .sse import SSEHub
 from ..managers.base import BaseJobManager
 from ..managers.jobs import TextRead
 
+# %% ../../nbs/extensions/live.ipynb #fdec63d1
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/extensions/live.ipynb #fdec63d1
 async def read_text(
     manager: BaseJobManager,
     job_id: str,

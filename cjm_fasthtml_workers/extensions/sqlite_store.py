@@ -35,9 +35,9 @@ from .store_file import (CHANGING, COLUMNS, ENDED, PLAIN, SUMMARY, VERSION,
 from .store_rows import (as_column, id_of_key, json_columns, json_values, key_of_id,
                                                         plain_columns, row_of, stored_of)
 
+# %% ../../nbs/extensions/sqlite_store.ipynb #2b912089
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/extensions/sqlite_store.ipynb #2b912089
 class SQLiteJobStore:
     "Keeps jobs in an SQLite file."
     def __init__(self,

@@ -30,9 +30,9 @@ from ..core.protocol import TERMINAL_STATUSES, JobStatus
 from .protocols import EventBroadcasterProtocol
 from ..managers.jobs import LineLog
 
+# %% ../../nbs/extensions/sse.ipynb #d4209daf
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/extensions/sse.ipynb #d4209daf
 _LINE_END = re.compile('\r\n|\r|\n')
 _NOT_IN_A_LINE = re.compile('[\r\n\0]')
 

@@ -31,11 +31,11 @@ from .events import EventStream, WorkerEvent  # noqa: F401
 from .jobs import BaseJob, JobLogs, JobRecord, JobType, TextRead, is_finished
 from .supervisor import LEASE_SECONDS, WorkerHandle
 
+# %% ../../nbs/managers/base.ipynb #8005bff7
 _all_ = ['BaseJob', 'JobType', 'WorkerEvent', 'JobLogs']
 
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/base.ipynb #8005bff7
 class BaseJobManager(DurableEngine, Generic[JobType]):
     "Abstract base class for managing jobs using worker processes."
     def __init__(

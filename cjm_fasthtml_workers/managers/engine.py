@@ -42,9 +42,9 @@ from .jobs import BaseJob, JobBook, JobRecord, Kept, SentAhead, pick_worker
 from .supervisor import Launch, Lease, RestartBudget, WorkerHandle, backoff_seconds
 from .thread import Guard, Supervisor, Timer
 
+# %% ../../nbs/managers/engine.ipynb #d69ea0b9
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/engine.ipynb #d69ea0b9
 @dataclass(eq=False)
 class Slot:
     "A place for one worker after the other, and its history."

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from fastcore.basics import patch
 
+# %% ../../nbs/managers/events.ipynb #7e3125ff
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/events.ipynb #7e3125ff
 def _complete(futures: list[asyncio.Future]) -> None:
     for f in futures:
         if not f.done(): f.set_result(None)

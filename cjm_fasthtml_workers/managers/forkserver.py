@@ -24,9 +24,9 @@ from ..core.config import WorkerConfig
 from .thread import (Guard, Supervisor, describe_exit, open_fds, python_command,
                                                   sys_path)
 
+# %% ../../nbs/managers/forkserver.ipynb #g0000007
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/forkserver.ipynb #g0000007
 class Forked(Protocol):
     "Who asks for a process, and hears of its beginning and its end; a `WorkerHandle`."
     was_ready: bool

@@ -26,9 +26,9 @@ from typing import Any
 
 from fastcore.basics import patch
 
+# %% ../../nbs/managers/thread.ipynb #b9c10978
 _log = logging.getLogger(__name__)
 
-# %% ../../nbs/managers/thread.ipynb #b9c10978
 class Timer:
     "Something that will happen, unless it is cancelled."
     __slots__ = ('when', 'action', 'args')
