@@ -375,6 +375,10 @@ class Source {
     return found
   }
   url(names) { return this.prefix + '/-/live?' + new URLSearchParams(names.map(p => ['part', p])) }
+"""]
+
+# %% ../../nbs/extensions/live.ipynb #e0000302
+_JS += ["""
   check() {
     const now = this.elements()
     if (!now.length) return this.close()
@@ -402,6 +406,10 @@ class Source {
     this.stream?.close()
     this.stream = null
   }
+"""]
+
+# %% ../../nbs/extensions/live.ipynb #e0000304
+_JS += ["""
   open() {
     this.close()
     this.meet()

@@ -897,6 +897,7 @@ def _call_hook(self:JobEngine, hook: Callable[[str], Any], record: JobRecord) ->
     except BaseException: _log.exception("a hook failed: %s", hook.__name__)
     finally: current_hook.reset(token)
 
+# %% ../../nbs/managers/engine.ipynb #e0000103
 @patch
 def _after_job(self:JobEngine, handle: WorkerHandle, record: JobRecord) -> None:
     if handle.state == 'stopping' and handle.job is None and handle.stop_reason != 'replace':

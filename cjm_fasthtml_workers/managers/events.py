@@ -198,6 +198,13 @@ def subscribe(self:EventHub,
     return stream
 
 @patch
+def close(self:EventHub) -> None:
+    "End all streams."
+    with self.lock:
+        for s in self.streams(): s._end()
+
+# %% ../../nbs/managers/events.ipynb #e0000202
+@patch
 def run_coroutine(self:EventHub,
     coroutine: Coroutine[Any, Any, Any]
 ) -> Any:
@@ -207,12 +214,6 @@ def run_coroutine(self:EventHub,
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     while not concurrent.futures.wait([future], 1).done and not loop.is_closed(): pass
     return future.result(0)
-
-@patch
-def close(self:EventHub) -> None:
-    "End all streams."
-    with self.lock:
-        for s in self.streams(): s._end()
 
 # %% ../../nbs/managers/events.ipynb #a446078d
 @patch

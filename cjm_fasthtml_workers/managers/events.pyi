@@ -111,12 +111,12 @@ class EventHub:
         """A stream of everything from now on."""
         ...
 
-    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run it on the app's loop, or on one of its own if the app has none; waits, so not to be called on a loop."""
-        ...
-
     def close(self) -> None:
         """End all streams."""
+        ...
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run it on the app's loop, or on one of its own if the app has none; waits, so not to be called on a loop."""
         ...
 
     def _start_pump(self) -> None: ...
