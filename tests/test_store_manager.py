@@ -17,10 +17,13 @@ import pytest
 
 from cjm_fasthtml_workers.cli import run_command
 from cjm_fasthtml_workers.core.config import JobOptions, WorkerConfig
+from cjm_fasthtml_workers.core.context import cancel_requested
 from cjm_fasthtml_workers.core.errors import JobNotFound, JobQueueFull, ManagerClosed, NotStorable, StoreFull
 from cjm_fasthtml_workers.core.protocol import WorkerStreamChunk
 from cjm_fasthtml_workers.extensions import store_rows
+from cjm_fasthtml_workers.extensions.protocols import Recovered, StoredJob
 from cjm_fasthtml_workers.extensions.sqlite_store import SQLiteJobStore
+from cjm_fasthtml_workers.managers.jobs import BaseJob
 from cjm_fasthtml_workers.managers.simple import SimpleJobManager
 from tests.faults.harness import STALL_SECONDS, App, kernel_wait
 from tests.faults.test_store_kills import said, told
@@ -195,6 +198,8 @@ def test_a_job_that_may_run_again_waits_for_the_next_app(tmp_path):
         await asyncio.wait_for(m.aclose(), SECONDS)
         with pytest.raises(ManagerClosed): await waiter
         assert [(j.status, j.fault, j.attempt) for j in jobs] == [('failed', 'interrupted', 1), ('pending', None, 2)]
+        assert (jobs[1].started_at, jobs[1].worker_pid) == (None, None)   # there it has not begun
+        assert not await m.cancel_job(jobs[1].id) and jobs[1].status == 'pending'   # it is not ours any more
         return [j.id for j in jobs]
     async def second(lost, again):
         m = manager_of(tmp_path)
@@ -205,6 +210,63 @@ def test_a_job_that_may_run_again_waits_for_the_next_app(tmp_path):
         job = m.get_job(again)
         assert (job.status, job.fault, job.attempt) == ('failed', 'interrupted', 2)   # no more attempts
     asyncio.run(second(*asyncio.run(first())))
+
+class Falls:
+    "Fails when it is asked to stop, as one whose service stops together with the app"
+    def __init__(self, config): pass
+
+    def execute(self):
+        while not cancel_requested(): time.sleep(.01)
+        raise ValueError("the service is gone")
+
+def test_a_job_that_fails_while_the_app_stops_waits_for_the_next_app(tmp_path):
+    async def main():
+        m = SimpleJobManager({'falls': 'tests.test_store_manager:Falls'}, job_store=SQLiteJobStore(tmp_path/'jobs.db'))
+        job = await m.start_job('falls', job_options=JobOptions(max_retries=1))
+        await until(lambda: m._book.get(job.id).cooperates)
+        await asyncio.wait_for(m.aclose(), SECONDS)
+        store = SQLiteJobStore(tmp_path/'jobs.db')
+        for j in (job, store.get(job.id).job): assert (j.status, j.attempt, j.started_at) == ('pending', 2, None)
+        store.close()
+    asyncio.run(main())
+
+@pytest.mark.parametrize('plugin', ['worky', 'falls'])
+def test_a_store_that_was_closed_first_holds_up_no_shutdown(tmp_path, plugin):
+    async def main():
+        plugins = {'worky': 'tests.store_app:Worky', 'falls': 'tests.test_store_manager:Falls'}
+        configs = {'worky': {'folder': str(tmp_path)}}
+        m = SimpleJobManager(plugins, configs=configs, job_store=SQLiteJobStore(tmp_path/'jobs.db'))
+        params = {'nonce': 'a' * 8, 'seconds': 60} if plugin == 'worky' else {}
+        job = await m.start_job(plugin, job_options=JobOptions(max_retries=1), **params)
+        ran = tmp_path/'ran'
+        await until(lambda: m._book.get(job.id).cooperates if plugin == 'falls' else ran.exists() and ran.read_text())
+        m.job_store.close()
+        await asyncio.wait_for(m.aclose(), SECONDS)
+        assert not m.monitor_running
+        store = SQLiteJobStore(tmp_path/'jobs.db')
+        again = SimpleJobManager(plugins, configs=configs, job_store=store, on_start='paused')
+        assert (again.get_job(job.id).status, again.get_job(job.id).attempt) == ('pending', 2)
+        await again.aclose()
+    asyncio.run(main())
+
+def test_async_hook_of_an_interrupted_job_runs_on_the_loop_of_the_app(tmp_path):
+    "Though nobody has called the manager yet; and the job is no other manager's"
+    class Found(SQLiteJobStore):
+        def attach(self, *args):
+            super().attach(*args)
+            died = BaseJob('f1', 'worky', status='failed', fault='interrupted')
+            return Recovered(interrupted=[StoredJob('jobs', died, 'worky')])
+    class Hears(SimpleJobManager):
+        heard = None
+        async def _on_job_finished(self, job_id):
+            self.heard = asyncio.get_running_loop(), self.get_job(job_id).fault, other.get_job(job_id)
+    other = SimpleJobManager({'worky': 'tests.store_app:Worky'})
+    async def main():
+        m = Hears({'worky': 'tests.store_app:Worky'}, job_store=Found(tmp_path/'jobs.db'))
+        await until(lambda: m.heard)
+        assert m.heard == (asyncio.get_running_loop(), 'interrupted', None)
+        await m.aclose()
+    asyncio.run(main())
 
 def test_a_manager_made_before_the_loop_begins_with_a_look_at_its_jobs(tmp_path):
     async def first():

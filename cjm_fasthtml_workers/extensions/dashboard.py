@@ -163,10 +163,11 @@ def knows_params(self:JobRoutes,
     manager: BaseJobManager | None = None  # Whose it is; None: is looked up
 ) -> bool:
     "Whether this job could be run again."
-    known = [m for m in self.managers.values() if m.get_job(job.id) is not None] if manager is None else [manager]
-    known.sort(key=lambda m: m.get_job(job.id) is not job)   # two managers may have the same id
-    try: return bool(known) and self.restart(known[0], job) is not None
-    except Exception:   # an app's own code, asked for every card
+    try:
+        known = [manager] if manager else [m for m in self.managers.values() if m.get_job(job.id) is not None]
+        if len(known) > 1: known.sort(key=lambda m: m.get_job(job.id) is not job)   # two may have the same id
+        return bool(known) and self.restart(known[0], job) is not None
+    except Exception:   # an app's own code, asked for every card, or a file that cannot be read
         _log.exception("restart failed for job %r; it is not offered again", job.id)
         return False
 
@@ -422,6 +423,7 @@ async def _render_workers(self:JobRoutes, request: Request, key: str) -> FT:
 def _busy_too(manager: BaseJobManager) -> dict[str, Any]:
     "The stats of a manager; a worker that runs a job is not ready but busy."
     stats = manager.get_stats()
+    if not stats['running']: return stats
     busy = {job.worker_pid for job in manager.get_all_jobs() if job.status == Status.RUNNING}
     workers = [w | {'state': 'busy'} if w['state'] == 'ready' and w['pid'] in busy else w for w in stats['workers']]
     return stats | {'workers': workers}
@@ -523,8 +525,12 @@ async def _live(self:JobRoutes, request: Request) -> Response:
     view, gone = View(parts, self.epoch), [['gone', name] for name in missing]
     self.watch.start()
     if request.query_params.get('once'):
-        return JSONResponse({'ops': await view.ops(time.monotonic()) + gone}, headers=_PRIVATE)
+        return JSONResponse({'ops': _with(gone, await view.ops(time.monotonic()))}, headers=_PRIVATE)
     return self._stream(request, view, gone, (await self.guard.enter(request, Action.VIEW)).client)
+
+def _with(gone: list[list[str]], ops: list[Any]) -> list[Any]:
+    "`end` stays the last word."
+    return [*ops[:-1], *gone, *ops[-1:]] if ops[-1:] == [['end']] else [*ops, *gone]
 
 @patch
 def _stream(self:JobRoutes, request: Request, view: View, gone: list[list[str]], client: str) -> Response:
@@ -538,7 +544,7 @@ def _stream(self:JobRoutes, request: Request, view: View, gone: list[list[str]],
             if not await self._is_still_let_in(request, view.parts): subscription.close()
             if subscription.is_over: return None
         ops = await view.ops(time.monotonic(), event.name != 'tick')
-        if event.name == 'snapshot': ops += gone
+        if event.name == 'snapshot': ops = _with(gone, ops)
         if view.is_over: subscription.close()
         return SSEFrame({'ops': ops}, 'ops') if ops else None
     response = _LiveResponse(subscription, render, self.watch.hub, 1000, _PRIVATE)
@@ -655,7 +661,7 @@ async def _retry(self:JobRoutes, request: Request) -> Response:
     slug, of = request.path_params['slug'], request.query_params.get('m', '')
     key, manager, job = await self._job_for(visitor, Action.RETRY, slug, of)
     if not is_finished(job): raise Refused(409, 'The job has not ended yet.')
-    params = self.restart(manager, job)
+    params = self.restart(manager, job) if self.knows_params(job, manager) else None
     if params is None: raise Refused(409, 'The parameters of this job are not known any more.')
     kept = {'params': dict(params)} if 'params' in job.metadata else {}
     options = replace(manager.get_job_options(job.id) or JobOptions(), priority=job.priority, owner=job.owner,
@@ -687,7 +693,9 @@ async def _clear(self:JobRoutes, request: Request) -> Response:
     if not all(job.id in seen for job in finished) or not await self._owns_file(visitor):
         raise Refused(403, 'Some of the finished jobs are of others: only who may see all of them can clear them.')
     for m in self.managers.values(): m.clear_completed_jobs()
-    self._elsewhere.clear()
+    now = time.monotonic()   # the files follow soon
+    for key, (_, others) in list(self._elsewhere.items()):
+        self._elsewhere[key] = now, [job for job in others if not is_finished(job)]
     self.watch.tell()   # no manager has an event for it
     return self._answer(request, 'cleared')
 

@@ -245,6 +245,10 @@ class _LiveResponse(EventResponse):
     release: Callable[[], None] = staticmethod(lambda: None)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+def _with(gone: list[list[str]], ops: list[Any]) -> list[Any]:
+    """`end` stays the last word."""
+    ...
 _SAID = {'cancelled': 'The job was cancelled.', 'ended': 'The job had ended before.', 'elsewhere': 'Another process of this app has this job, and only there it can be cancelled.', 'cleared': 'Finished jobs were cleared.', 'reloaded': 'The plugin was loaded again.', 'unloaded': 'The plugin was unloaded.', 'unchanged': 'Nothing was changed: no worker runs, or it did not agree in time. The log of the app says more.'}
 
 def _flash(request: Request) -> FT | str: ...

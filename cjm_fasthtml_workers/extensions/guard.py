@@ -84,6 +84,7 @@ def _is_own_origin(request: Request, origin: str, origins: Collection[str]) -> b
     if origin.rstrip('/') in origins: return True
     try: parts = urlsplit(origin)
     except ValueError: return False
+    if f'{parts.scheme}://{parts.netloc}' in origins: return True   # of a Referer, which has a path
     if parts.netloc.lower() != request.headers.get('host', '').lower() or not parts.netloc: return False
     return parts.scheme == request.scope.get('scheme') or (
         parts.scheme == 'https' and request.headers.get('sec-fetch-site') == 'same-origin')   # TLS ends at a proxy

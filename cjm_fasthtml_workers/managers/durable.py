@@ -109,6 +109,11 @@ def _is_kept_back(self:DurableEngine, record: JobRecord) -> bool:
 
 # %% ../../nbs/managers/durable.ipynb #5a1b0d06
 @patch
+def _store_waiting(self:DurableEngine, record: JobRecord) -> None:
+    try: self._store.note_waiting(record.job)
+    except StoreClosed: pass   # it runs, in the file: the next app takes it over all the same
+
+@patch
 def _store_end(self:DurableEngine, record: JobRecord, end: Ending) -> None:
     "Called with the lock held."
     if not self._book.decide(record, end.status, end.fault, end.error, end.traceback, end.result, end.exit_code): return
@@ -161,7 +166,7 @@ def _recover(self:DurableEngine) -> None:
         self._book.add(record)
         if record.job.attempt > 1: self._go_on_with_lines(record)
     self._recovered = interrupted + waiting
-    if (loop := asyncio._get_running_loop()) is not None: loop.call_soon(self._run_recovered)
+    if (loop := asyncio._get_running_loop()) is not None: loop.call_soon(self._run_if_on_loop)
 
 @patch
 def _record_from(self:DurableEngine, stored: StoredJob) -> JobRecord:
@@ -186,7 +191,9 @@ def _run_recovered(self:DurableEngine) -> None:
 
 @patch
 def _run_if_on_loop(self:DurableEngine) -> None:
-    if asyncio._get_running_loop() is not None: self._run_recovered()   # else a subclass may be in its `__init__`
+    if asyncio._get_running_loop() is None: return   # a subclass may be in its `__init__`
+    self._hub.use_loop()
+    self._run_recovered()
 
 @patch
 def _find_again(self:DurableEngine, record: JobRecord) -> None:
@@ -203,7 +210,9 @@ def _from_file(self:DurableEngine, job_id: str) -> JobRecord | None:
 @patch
 def _known(self:DurableEngine, job_id: str) -> JobRecord | None:
     record = self._book.find(job_id)
-    if record is None and (hooked := current_hook.get()) is not None and hooked.job.id == job_id: return hooked
+    if record is None and (hook := current_hook.get()) is not None:
+        whose, hooked = hook
+        if whose is self and hooked.job.id == job_id: return hooked
     return self._from_file(job_id) if record is None and self._store is not None else record
 
 _LOOK_SECONDS = 0.25   # between two looks at a job of another app
@@ -242,7 +251,7 @@ IS_KEPT = "the manager was shut down; the job waits in its store"
 @patch
 async def _readable(self:DurableEngine, job_id: str) -> JobRecord:
     "With its text, if that is still in the store; `JobNotFound` for an unknown id."
-    self._run_recovered()
+    self._run_if_on_loop()
     record = self._book.find(job_id) or await asyncio.to_thread(self._from_file, job_id) or self._book.get(job_id)
     if not record.kept.has_text: return record
     text = await asyncio.to_thread(self._store.read_chunks, job_id)

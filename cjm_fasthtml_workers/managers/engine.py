@@ -68,6 +68,7 @@ class NoStore:
     def _recover(self) -> None: "Take over what the last app left."
     def _store_new(self, record: JobRecord) -> None: "Keep a job that was accepted."
     def _store_attempt(self, handle: WorkerHandle, record: JobRecord, request: dict[str, Any]) -> None: "Keep a run."
+    def _store_waiting(self, record: JobRecord) -> None: "Keep that it waits again."
     def _store_end(self, record: JobRecord, end: Any) -> None: "Keep how it ended, and show it then."
     def _store_chunks(self, record: JobRecord, texts: list[str], metadata: Any = None) -> None: "Keep text."
     def _store_lines(self, record: JobRecord, many: int) -> None: "Keep the last lines that it printed."
@@ -802,7 +803,7 @@ def _note_end(self:JobEngine, record: JobRecord, ending: Ending) -> None:
     if ending.error is not None: ending.error = self._hide(ending.error)
     if ending.traceback is not None: ending.traceback = self._hide(ending.traceback)
     if self._may_retry(record, ending): return self._try_again(record)
-    if self._is_left(record, ending): return self._wait_again(record)
+    if self._is_left(record, ending): return self._leave(record)
     if ending.killed_worker and record.kills > 1: ending = _quarantined(record, ending)
     if self._store is not None: self._store_end(record, ending)
     elif self._book.finish(record, ending.status, ending.fault, ending.error, ending.traceback, ending.result,
@@ -847,14 +848,22 @@ def _wait_again(self:JobEngine, record: JobRecord) -> None:
     self._book.retry(record)
     record.ending = None
     record.chunks.restart()
-    if self._store is not None: self._store.note_waiting(record.job)
+    if self._store is not None: self._store_waiting(record)
     self._tell('queued', record)
 
 @patch
 def _is_left(self:JobEngine, record: JobRecord, ending: Ending) -> bool:
-    "Whether the next app may run a job that this one stops with: as if this one had been killed."
-    return (self._store is not None and self._is_closing and ending.fault is Fault.INTERRUPTED
-            and record.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries)
+    "Whether the next app may run a job that fails while this one stops: as if this one had been killed."
+    if self._store is None or not self._is_closed or record.kills > 1: return False
+    if ending.fault is not Fault.INTERRUPTED and ending.fault not in _RETRIED: return False
+    if record.ending is not None and record.ending.fault is not Fault.INTERRUPTED: return False   # cancelled, say
+    return record.status == JobStatus.RUNNING and record.job.attempt <= record.options.max_retries
+
+@patch
+def _leave(self:JobEngine, record: JobRecord) -> None:
+    "For the next app; it has not begun there."
+    record.job.started_at = record.job.worker_pid = None
+    self._wait_again(record)
 
 @patch
 def _requeue(self:JobEngine, record: JobRecord) -> None:
@@ -887,11 +896,11 @@ def _run_hooks(self:JobEngine, record: JobRecord) -> None:
     if cls._on_job_finished is not JobEngine._on_job_finished:
         self._hooks.run(self._call_hook, self._on_job_finished, record)
 
-current_hook: ContextVar[JobRecord | None] = ContextVar('hooked', default=None)   # the job that a hook hears of
+current_hook: ContextVar[tuple[Any, JobRecord] | None] = ContextVar('hook', default=None)   # whose, and of which job
 
 @patch
 def _call_hook(self:JobEngine, hook: Callable[[str], Any], record: JobRecord) -> None:
-    token = current_hook.set(record)
+    token = current_hook.set((self, record))
     try:
         if asyncio.iscoroutine(found := hook(record.job.id)): self._hub.run_coroutine(found)
     except BaseException: _log.exception("a hook failed: %s", hook.__name__)
@@ -1010,7 +1019,7 @@ def _take_back(self:JobEngine, handle: WorkerHandle, record: JobRecord) -> None:
         handle.job = None
         if record.deadline is not None: record.deadline.cancel()
         self._book.take_back(record)
-        if self._store is not None: self._store.note_waiting(record.job)
+        if self._store is not None: self._store_waiting(record)
         if handle.job_at != UNSENT: self._tell('queued', record)
         self._hand_over()
 

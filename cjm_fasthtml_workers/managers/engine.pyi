@@ -67,6 +67,10 @@ class NoStore:
         """Keep a run."""
         ...
 
+    def _store_waiting(self, record: JobRecord) -> None:
+        """Keep that it waits again."""
+        ...
+
     def _store_end(self, record: JobRecord, end: Any) -> None:
         """Keep how it ended, and show it then."""
         ...
@@ -300,7 +304,11 @@ class JobEngine(NoStore, ABC):
     def _wait_again(self, record: JobRecord) -> None: ...
 
     def _is_left(self, record: JobRecord, ending: Ending) -> bool:
-        """Whether the next app may run a job that this one stops with: as if this one had been killed."""
+        """Whether the next app may run a job that fails while this one stops: as if this one had been killed."""
+        ...
+
+    def _leave(self, record: JobRecord) -> None:
+        """For the next app; it has not begun there."""
         ...
 
     def _requeue(self, record: JobRecord) -> None:
@@ -494,7 +502,7 @@ def _text_or_none(text: Any) -> str | None: ...
 _RETRIED = (Fault.WORKER_CRASHED, Fault.OUT_OF_MEMORY, Fault.PLUGIN_ERROR)
 
 def _quarantined(record: JobRecord, ending: Ending) -> Ending: ...
-current_hook: ContextVar[JobRecord | None] = ContextVar('hooked', default=None)
+current_hook: ContextVar[tuple[Any, JobRecord] | None] = ContextVar('hook', default=None)
 _MAX_LINE = 8192
 _MOST_LINES = 100
 

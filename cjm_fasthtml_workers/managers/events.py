@@ -136,6 +136,7 @@ class EventHub:
         self._direct: Any = broadcaster.publish if getattr(broadcaster, 'is_thread_safe', False) else None
         self._outgoing: deque[WorkerEvent] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._lone: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()   # made for one coroutine
         self._pump: asyncio.Task | None = None
         self._is_pinned = self._is_pumping = False
 
@@ -146,7 +147,7 @@ class EventHub:
     def use_loop(self, pin: bool = False) -> None:
         "Broadcast on the running loop, unless another one runs, or a live one is pinned (by the app's lifespan)."
         loop = asyncio.get_running_loop()
-        if loop is self._loop and not pin: return
+        if (loop is self._loop and not pin) or loop in self._lone: return
         if self._loop is not None and self._is_app_loop(self._loop, pin): return
         with self.lock: self._loop, self._is_pinned, self._is_pumping = loop, pin, False
         if self._outgoing: self._start_pump()
@@ -205,14 +206,19 @@ def close(self:EventHub) -> None:
 
 # %% ../../nbs/managers/events.ipynb #e0000202
 @patch
+async def _run_alone(self:EventHub, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    self._lone.add(asyncio.get_running_loop())   # it is no app's
+    return await coroutine
+
+@patch
 def run_coroutine(self:EventHub,
     coroutine: Coroutine[Any, Any, Any]
 ) -> Any:
     "Run it on the app's loop, or on one of its own if the app has none; waits, so not to be called on a loop."
     loop = self._loop
-    if loop is None or not loop.is_running(): return asyncio.run(coroutine)
+    if loop is None or not loop.is_running(): return asyncio.run(self._run_alone(coroutine))
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-    while not concurrent.futures.wait([future], 1).done and not loop.is_closed(): pass
+    while not concurrent.futures.wait([future], 1).done and loop.is_running(): pass
     return future.result(0)
 
 # %% ../../nbs/managers/events.ipynb #a446078d

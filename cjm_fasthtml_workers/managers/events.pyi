@@ -81,6 +81,7 @@ class EventHub:
     _direct: Any
     _outgoing: deque[WorkerEvent]
     _loop: asyncio.AbstractEventLoop | None
+    _lone: weakref.WeakSet[asyncio.AbstractEventLoop]
     _pump: asyncio.Task | None
     _is_pinned: bool
     _is_pumping: bool
@@ -114,6 +115,8 @@ class EventHub:
     def close(self) -> None:
         """End all streams."""
         ...
+
+    async def _run_alone(self, coroutine: Coroutine[Any, Any, Any]) -> Any: ...
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run it on the app's loop, or on one of its own if the app has none; waits, so not to be called on a loop."""
