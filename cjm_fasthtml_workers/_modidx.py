@@ -1948,6 +1948,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                 'cjm_fasthtml_workers/managers/engine.py'),
                                                       'cjm_fasthtml_workers.managers.engine.JobEngine._init_worker': ( 'managers/engine.html#jobengine._init_worker',
                                                                                                                        'cjm_fasthtml_workers/managers/engine.py'),
+                                                      'cjm_fasthtml_workers.managers.engine.JobEngine._is_for_next_app': ( 'managers/engine.html#jobengine._is_for_next_app',
+                                                                                                                           'cjm_fasthtml_workers/managers/engine.py'),
                                                       'cjm_fasthtml_workers.managers.engine.JobEngine._is_interrupted': ( 'managers/engine.html#jobengine._is_interrupted',
                                                                                                                           'cjm_fasthtml_workers/managers/engine.py'),
                                                       'cjm_fasthtml_workers.managers.engine.JobEngine._is_left': ( 'managers/engine.html#jobengine._is_left',

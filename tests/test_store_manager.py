@@ -230,6 +230,23 @@ def test_a_job_that_fails_while_the_app_stops_waits_for_the_next_app(tmp_path):
         store.close()
     asyncio.run(main())
 
+def test_a_cancel_that_races_with_the_stop_says_what_the_file_says(tmp_path):
+    "A job of which somebody was told that it is cancelled must not run in the next app"
+    async def main(n):
+        (folder := tmp_path/str(n)).mkdir()
+        m = manager_of(folder)
+        _, waits = [await m.start_job('worky', nonce=c * 8, seconds=60) for c in 'ab']
+        async def cancel():
+            await asyncio.sleep(n / 1000)
+            return await m.cancel_job(waits.id)
+        said, _ = await asyncio.wait_for(asyncio.gather(cancel(), m.aclose()), SECONDS)
+        store = SQLiteJobStore(m.job_store.path)
+        in_file = store.get(waits.id).job.status
+        assert (in_file == 'cancelled') is said and waits.status == in_file
+        assert not await m.cancel_job(waits.id)
+        store.close()
+    for n in range(0, 60, 3): asyncio.run(main(n))
+
 @pytest.mark.parametrize('plugin', ['worky', 'falls'])
 def test_a_store_that_was_closed_first_holds_up_no_shutdown(tmp_path, plugin):
     async def main():

@@ -133,7 +133,7 @@ async def cancel_job(
     if self._supervisor is not None: self._refuse_forks()
     with self._lock:
         record = self._book.find(job_id)
-        if record is None or record.is_finished or self._gone.is_set(): return False
+        if record is None or record.is_finished or self._is_for_next_app(record): return False
         is_waiting = self._is_waiting(record)
         if is_waiting: self._note_end(record, Ending(JobStatus.CANCELLED))
     self._wakeups.flush()

@@ -1156,19 +1156,25 @@ def _cancel(self:JobEngine, record: JobRecord, ticket: concurrent.futures.Future
     handle, ending = record.worker or record.ahead, Ending(JobStatus.CANCELLED)
     if handle is not None: handle.drain()
     with self._lock:
-        is_waiting = self._is_waiting(record)   # between two attempts
+        is_late = self._is_for_next_app(record)
+        is_waiting = not is_late and self._is_waiting(record)   # between two attempts
         if is_waiting: self._note_end(record, ending)
         handle = record.worker
         is_ours = record.status == JobStatus.RUNNING and record.ending is None
         if is_ours: record.cancel_ticket = ticket
     if is_ours: self._stop_job(handle, record, ending, 'cancel')
-    elif record.status == JobStatus.PENDING: self._supervisor.call(self._cancel, record, ticket)   # it just began
+    elif record.status == JobStatus.PENDING and not is_late: self._supervisor.call(self._cancel, record, ticket)   # it just began
     else: self._answer_cancel(record, ticket, is_waiting)
 
 @patch
 def _answer_cancel(self:JobEngine, record: JobRecord, ticket: concurrent.futures.Future,
                    is_by_us: bool = True) -> None:
     self._when_told(record, lambda: _resolve(ticket, is_by_us and record.job.status == JobStatus.CANCELLED))
+
+@patch
+def _is_for_next_app(self:JobEngine, record: JobRecord) -> bool:
+    "Whether this app stops and the job waits in its store, where an end might not be written any more."
+    return self._store is not None and self._is_closed and record.status == JobStatus.PENDING
 
 @patch
 def _is_waiting(self:JobEngine, record: JobRecord) -> bool:

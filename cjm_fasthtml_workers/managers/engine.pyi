@@ -397,6 +397,10 @@ class JobEngine(NoStore, ABC):
 
     def _answer_cancel(self, record: JobRecord, ticket: concurrent.futures.Future, is_by_us: bool=True) -> None: ...
 
+    def _is_for_next_app(self, record: JobRecord) -> bool:
+        """Whether this app stops and the job waits in its store, where an end might not be written any more."""
+        ...
+
     def _is_waiting(self, record: JobRecord) -> bool:
         """Whether a job has not begun, and will not without us; called with the lock held."""
         ...

@@ -790,7 +790,8 @@ ROWS = [
     Row(STORE, 'The app stops while jobs wait.',
         'They stay in the file, `pending`, and whoever waits for one gets `ManagerClosed`. The next app runs them.',
         ['test_store_manager::test_jobs_are_there_after_a_restart_and_waiting_ones_run',
-         'test_store_manager::test_what_was_not_sent_when_the_app_stops_waits_in_the_file']),
+         'test_store_manager::test_what_was_not_sent_when_the_app_stops_waits_in_the_file',
+         'test_store_manager::test_a_cancel_that_races_with_the_stop_says_what_the_file_says']),
     Row(STORE, 'Between the acceptance of a job and the moment in which its attempt is stored: it is cancelled, its '
                'worker dies or is replaced, its caller goes away.',
         'It has not run, and no process is touched for it. If it was not cancelled it runs once, in the next worker.',
