@@ -1163,7 +1163,8 @@ def _cancel(self:JobEngine, record: JobRecord, ticket: concurrent.futures.Future
         is_ours = record.status == JobStatus.RUNNING and record.ending is None
         if is_ours: record.cancel_ticket = ticket
     if is_ours: self._stop_job(handle, record, ending, 'cancel')
-    elif record.status == JobStatus.PENDING and not is_late: self._supervisor.call(self._cancel, record, ticket)   # it just began
+    elif record.status == JobStatus.PENDING and not is_late:   # it just began
+        self._supervisor.call(self._cancel, record, ticket)
     else: self._answer_cancel(record, ticket, is_waiting)
 
 @patch
